@@ -1,0 +1,115 @@
+# Everything that is done to this project is a target here; `make help` lists them.
+SHELL := /usr/bin/env bash -o pipefail
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+
+# The image that `make deploy` and `make build-installer` install.
+IMG ?= ghcr.io/clerk-operator/clerk-operator:v0.1.0
+# The cluster that `make install`, `make deploy` and `make run` work on is kubectl's own.
+KUBECTL ?= kubectl
+# The race detector needs a C compiler; Go says whether it has one.
+RACE ?= $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+# How long each fuzz target runs.
+FUZZTIME ?= 10s
+
+TOOL := go tool -modfile=go.tools.mod
+CONTROLLER_GEN := $(TOOL) controller-gen
+KUSTOMIZE := $(TOOL) kustomize
+# golangci-lint with kube-api-linter built in.
+GOLANGCI_LINT := $(TOOL) golangci-lint-kube-api-linter
+
+##@ Use it
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*##"; printf "Usage: make \033[36m<target>\033[0m\n"} \
+	/^[a-zA-Z0-9_-]+:.*?##/ {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2} \
+	/^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: controlplane build ## Show the main job on a real API server; needs neither a cluster nor Clerk. KEEP=1 leaves it running.
+	@go build -o bin/demo ./hack/demo
+	@exec bin/demo $(if $(KEEP),--keep)
+
+.PHONY: install
+install: ## Install the CRDs into kubectl's cluster.
+	$(KUSTOMIZE) build config/crd | $(KUBECTL) apply --server-side -f -
+
+.PHONY: deploy
+deploy: ## Install the operator with the image IMG into kubectl's cluster.
+	$(call with-image,config/default) | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove the operator from kubectl's cluster, and keep the CRDs and everything that is theirs.
+	$(KUSTOMIZE) build config/default | $(TOOL) kustomize cfg grep --invert-match "kind=CustomResourceDefinition" 2>/dev/null | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: run
+run: build ## Run the manager on this machine against kubectl's cluster.
+	bin/manager --metrics-bind-address=0
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/manager and bin/kubectl-clerk.
+	CGO_ENABLED=0 go build -trimpath -o bin/manager ./cmd
+	CGO_ENABLED=0 go build -trimpath -o bin/kubectl-clerk ./cmd/kubectl-clerk
+
+.PHONY: docker-build
+docker-build: ## Build the image IMG.
+	docker build -t $(IMG) .
+
+.PHONY: build-installer
+build-installer: generate ## Write dist/install.yaml, the operator with the image IMG in one file.
+	mkdir -p dist
+	$(call with-image,config/default) >dist/install.yaml
+
+##@ Change it
+
+.PHONY: generate
+generate: ## Generate CRDs, RBAC, deepcopy, apply configurations and the API reference.
+	rm -rf api/v1alpha1/applyconfiguration
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
+		crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./internal/... output:rbac:artifacts:config=config/rbac
+	$(TOOL) crd-ref-docs --source-path=api/v1alpha1 --config=hack/api-docs/config.yaml --templates-dir=hack/api-docs/templates \
+		--renderer=markdown --output-path=docs/reference/api.md >/dev/null
+
+.PHONY: lint
+lint: ## Run the linters.
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: verify
+verify: generate lint ## Check that everything generated is committed and the linters are content.
+	go mod tidy -diff
+	@git diff --exit-code || { echo "generated files differ: run make generate and commit them" >&2; exit 1; }
+	@[ -z "$$(git ls-files --others --exclude-standard)" ] || \
+		{ echo "files that git does not know:"; git ls-files --others --exclude-standard; exit 1; } >&2
+
+.PHONY: controlplane
+controlplane: ## Put etcd, kube-apiserver, kube-controller-manager and kubectl into bin/controlplane.
+	@hack/controlplane/build.sh bin/controlplane
+
+.PHONY: test
+test: controlplane ## Run the unit tests and those against a real API server.
+	go test $(RACE) -shuffle=on ./...
+
+.PHONY: test-e2e
+test-e2e: controlplane build ## Run the built manager, the kustomize output and real deliveries against a real control plane.
+	go test $(RACE) -tags=e2e -count=1 -shuffle=on -timeout=30m ./test/e2e/...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME.
+	@for package in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$package/*_test.go | cut -d' ' -f2); do \
+			echo "== $$package $$target"; \
+			go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) ./$$package; \
+		done; \
+	done
+
+# with-image builds a kustomization with the image IMG, in a scratch overlay: no file of the checkout changes.
+define with-image
+overlay=$$(mktemp -d ./.overlay-XXXXXX); trap 'rm -rf "$$overlay"' EXIT; \
+	printf 'resources: [../$(1)]\nimages: [{name: ghcr.io/clerk-operator/clerk-operator, newName: "%s", newTag: "%s"}]\n' \
+		"$(firstword $(subst :, ,$(IMG)))" "$(lastword $(subst :, ,$(IMG)))" >"$$overlay/kustomization.yaml"; \
+	$(KUSTOMIZE) build "$$overlay"
+endef

@@ -1,0 +1,172 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// GroupName is the API group of every kind, and the prefix of every label, annotation and finalizer.
+const GroupName = "clerk-operator.dev"
+
+// Labels carry the true, mixed-case Clerk IDs, which object names cannot.
+const (
+	// LabelInstance is the name of the ClerkInstance that an object belongs to.
+	LabelInstance = GroupName + "/instance"
+	// LabelUserID is a Clerk user ID.
+	LabelUserID = GroupName + "/user-id"
+	// LabelOrganizationID is a Clerk organization ID.
+	LabelOrganizationID = GroupName + "/organization-id"
+	// LabelMembershipID is a Clerk organization membership ID.
+	LabelMembershipID = GroupName + "/membership-id"
+
+	// LabelManagedBy with the value ManagedBy marks everything that the operator made.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// ManagedBy is the value of LabelManagedBy.
+	ManagedBy = "clerk-operator"
+)
+
+const (
+	// AnnotationOwnerUID on a namespace is the UID of the ClerkOrganization that it was created for. It is written
+	// in the call that creates the namespace and proves, together with the name, who the namespace belongs to until
+	// the namespace's own UID stands in the organization's status.
+	AnnotationOwnerUID = GroupName + "/owner-uid"
+	// AnnotationRetain with the value "true" on a ClerkOrganization keeps its namespace for good when the
+	// organization is deleted.
+	AnnotationRetain = GroupName + "/retain"
+)
+
+const (
+	// FinalizerUser holds a ClerkUser until no binding names the user.
+	FinalizerUser = GroupName + "/user-access"
+	// FinalizerOrganization holds a ClerkOrganization until its access, and after the grace its namespace, are gone.
+	FinalizerOrganization = GroupName + "/tenant-teardown"
+)
+
+const (
+	// DefaultInstanceName is the instance that the path /webhooks/clerk and CLERK_WEBHOOK_SECRET stand for.
+	DefaultInstanceName = "default"
+	// WebhookPath is where deliveries for the default instance are posted; those for another go to WebhookPath/<name>.
+	WebhookPath = "/webhooks/clerk"
+	// DefaultUsernamePrefix stands before the Clerk user ID in RBAC subjects.
+	DefaultUsernamePrefix = "clerk:"
+)
+
+// Condition types.
+const (
+	// ConditionReady is the summary of every kind: True when the object is as it should be.
+	ConditionReady = "Ready"
+	// ConditionNamespaceReady on a ClerkOrganization is True when its namespace exists, is proven to be its own and
+	// carries what its class wants.
+	ConditionNamespaceReady = "NamespaceReady"
+	// ConditionAccessReady on a ClerkOrganization is True when exactly the bindings that its members should have exist.
+	ConditionAccessReady = "AccessReady"
+	// ConditionSigningSecretsReady on a ClerkInstance is True when every listed signing secret can be used.
+	ConditionSigningSecretsReady = "SigningSecretsReady"
+)
+
+// Reasons that several kinds use.
+const (
+	// ReasonDeleting says that the object is on its way out; the message says what it waits for.
+	ReasonDeleting = "Deleting"
+	// ReasonInstanceNotFound says that the ClerkInstance the object came from does not exist; its last state is kept.
+	ReasonInstanceNotFound = "InstanceNotFound"
+	// ReasonReconcileError says that the last attempt failed for a passing reason and is tried again.
+	ReasonReconcileError = "ReconcileError"
+)
+
+// Reasons of a ClerkUser's Ready.
+const (
+	// ReasonActive says that the user may hold access.
+	ReasonActive = "Active"
+	// ReasonSuspended says that the user is banned or deprovisioned in Clerk and holds no access.
+	ReasonSuspended = "Suspended"
+	// ReasonRevoking says that bindings which should no longer name the user still do.
+	ReasonRevoking = "Revoking"
+)
+
+// Reasons of a ClerkOrganization's conditions.
+const (
+	// ReasonProvisioned says that the namespace and everything in it are as the class wants them.
+	ReasonProvisioned = "Provisioned"
+	// ReasonNoTenantClass says that no ClerkTenantClass selects the organization, so nothing is provisioned and
+	// nobody has access.
+	ReasonNoTenantClass = "NoTenantClass"
+	// ReasonNamespaceConflict says that a namespace with the wanted name exists and is not proven to be this
+	// organization's; it is left untouched.
+	ReasonNamespaceConflict = "NamespaceConflict"
+	// ReasonNamespaceTerminating says that the organization's namespace is being deleted by somebody else.
+	ReasonNamespaceTerminating = "NamespaceTerminating"
+	// ReasonNamespaceRefused says that the API server refuses the namespace that the class asks for.
+	ReasonNamespaceRefused = "NamespaceRefused"
+	// ReasonRoleNotBindable says that the operator may not bind a ClusterRole that the class lists.
+	ReasonRoleNotBindable = "RoleNotBindable"
+)
+
+// Reasons of a ClerkOrganizationMembership's Ready.
+const (
+	// ReasonBound says that the member's bindings exist.
+	ReasonBound = "Bound"
+	// ReasonBinding says that the member is to be bound and the bindings do not name the user yet.
+	ReasonBinding = "Binding"
+	// ReasonWaitingForUser says that no ClerkUser with the member's ID exists (yet).
+	ReasonWaitingForUser = "WaitingForUser"
+	// ReasonWaitingForOrganization says that no ClerkOrganization with the membership's organization ID exists (yet).
+	ReasonWaitingForOrganization = "WaitingForOrganization"
+	// ReasonUserSuspended says that the user is banned or deprovisioned.
+	ReasonUserSuspended = "UserSuspended"
+	// ReasonUserDeleting says that the user is being deleted.
+	ReasonUserDeleting = "UserDeleting"
+	// ReasonOrganizationDeleting says that the organization is being deleted.
+	ReasonOrganizationDeleting = "OrganizationDeleting"
+	// ReasonRoleNotMapped says that the organization's class maps the member's role to no ClusterRole.
+	ReasonRoleNotMapped = "RoleNotMapped"
+	// ReasonSuperseded says that the user has a newer membership of the same organization, which is the one that counts.
+	ReasonSuperseded = "Superseded"
+	// ReasonInstanceMismatch says that the membership, its user and its organization come from different instances.
+	ReasonInstanceMismatch = "InstanceMismatch"
+)
+
+// Reasons of a ClerkInstance's conditions.
+const (
+	// ReasonReceiving says that signed events of the instance are accepted.
+	ReasonReceiving = "Receiving"
+	// ReasonNoUsableSigningSecret says that no listed signing secret can be used; every event is answered with 500.
+	ReasonNoUsableSigningSecret = "NoUsableSigningSecret"
+	// ReasonSigningSecretsUsable says that every listed signing secret can be used.
+	ReasonSigningSecretsUsable = "SigningSecretsUsable"
+	// ReasonSigningSecretUnusable says that at least one listed signing secret cannot be used; the message says which
+	// and why.
+	ReasonSigningSecretUnusable = "SigningSecretUnusable"
+)
+
+// Reasons of a ClerkTenantClass's and a ClerkTombstone's Ready.
+const (
+	// ReasonAccepted says that organizations can use the class.
+	ReasonAccepted = "Accepted"
+	// ReasonRecorded says that the deletion is remembered.
+	ReasonRecorded = "Recorded"
+)
+
+// Mirrored is what every mirrored kind records of where its state comes from and when that state was true.
+// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it.
+type Mirrored struct {
+	// instanceName is the name of the ClerkInstance whose event or listing this state comes from.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	InstanceName string `json:"instanceName,omitempty"`
+
+	// createdAt is when Clerk created the object.
+	// +optional
+	CreatedAt *metav1.MicroTime `json:"createdAt,omitempty"`
+
+	// updatedAt is Clerk's updated_at: the first part of the version of this state.
+	// +required
+	UpdatedAt metav1.MicroTime `json:"updatedAt,omitzero"`
+
+	// eventTime is when Clerk made the event that carried this state: the second part of the version.
+	// +required
+	EventTime metav1.MicroTime `json:"eventTime,omitzero"`
+}

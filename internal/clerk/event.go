@@ -1,0 +1,193 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package clerk
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrNotAnObject says that a body is not a JSON object, which no delivery of Clerk ever is.
+var ErrNotAnObject = errors.New("body is not a JSON object")
+
+// UnusableError says that a delivery of a mirrored type cannot be applied, whatever happens later. The reason is one
+// CamelCase word without any of the delivery's content.
+type UnusableError struct{ Reason string }
+
+func (e *UnusableError) Error() string { return "unusable event: " + e.Reason }
+
+func unusable(reason string) error { return &UnusableError{Reason: reason} }
+
+// Event is one delivery. At most one of User, Organization, Membership and Deleted is set; none is for a type that is
+// not mirrored.
+type Event struct {
+	// Type is the event's type as sent, such as user.created.
+	Type string
+	// InstanceID is the Clerk instance that made the event (ins_…); empty when the event does not say.
+	InstanceID string
+	// Time is when Clerk made the event; zero when the event does not say.
+	Time time.Time
+
+	User         *User
+	Organization *Organization
+	Membership   *Membership
+	// Deleted is the ID of what was deleted.
+	Deleted string
+}
+
+// Mirrored says whether the event changes a mirrored object.
+func (e *Event) Mirrored() bool {
+	return e.User != nil || e.Organization != nil || e.Membership != nil || e.Deleted != ""
+}
+
+type envelope struct {
+	Type       json.RawMessage `json:"type"`
+	Timestamp  epoch           `json:"timestamp"`
+	InstanceID json.RawMessage `json:"instance_id"`
+	Data       json.RawMessage `json:"data"`
+}
+
+// Decode reads a delivery's body. Unknown fields and types are fine, and so are missing ones as long as the object
+// that the event is about can be told. It returns ErrNotAnObject for a body that is no JSON object and an
+// *UnusableError, together with what could be read, for one that cannot be applied.
+func Decode(body []byte) (*Event, error) {
+	var env envelope
+	if err := decodeObject(body, &env); err != nil {
+		return nil, ErrNotAnObject
+	}
+	event := &Event{Type: stringOf(env.Type), InstanceID: stringOf(env.InstanceID), Time: env.Timestamp.Time}
+	decode, ok := decoders[event.Type]
+	if !ok {
+		return event, nil
+	}
+	return event, decode(event, env.Data)
+}
+
+// decoders holds, for each mirrored type, how its data is read.
+var decoders = map[string]func(*Event, json.RawMessage) error{
+	"user.created":                   decodeUser,
+	"user.updated":                   decodeUser,
+	"user.deleted":                   decodeDeleted(KindUser),
+	"organization.created":           decodeOrganization,
+	"organization.updated":           decodeOrganization,
+	"organization.deleted":           decodeDeleted(KindOrganization),
+	"organizationMembership.created": decodeMembership,
+	"organizationMembership.updated": decodeMembership,
+	"organizationMembership.deleted": decodeDeleted(KindMembership),
+}
+
+func decodeUser(event *Event, data json.RawMessage) error {
+	var user User
+	if err := decodeData(data, &user); err != nil {
+		return err
+	}
+	if err := checkID(user.ID, KindUser); err != nil {
+		return err
+	}
+	event.User = &user
+	return checkTime(event, user.UpdatedAt, user.CreatedAt)
+}
+
+func decodeOrganization(event *Event, data json.RawMessage) error {
+	var organization Organization
+	if err := decodeData(data, &organization); err != nil {
+		return err
+	}
+	if err := checkID(organization.ID, KindOrganization); err != nil {
+		return err
+	}
+	event.Organization = &organization
+	return checkTime(event, organization.UpdatedAt, organization.CreatedAt)
+}
+
+func decodeMembership(event *Event, data json.RawMessage) error {
+	var membership Membership
+	if err := decodeData(data, &membership); err != nil {
+		return err
+	}
+	if err := checkID(membership.ID, KindMembership); err != nil {
+		return err
+	}
+	if kind, ok := KindOf(membership.Organization.ID); !ok || kind != KindOrganization {
+		return unusable("NoOrganization")
+	}
+	if kind, ok := KindOf(membership.PublicUserData.UserID); !ok || kind != KindUser {
+		return unusable("NoUser")
+	}
+	event.Membership = &membership
+	return checkTime(event, membership.UpdatedAt, membership.CreatedAt)
+}
+
+func decodeDeleted(kind Kind) func(*Event, json.RawMessage) error {
+	return func(event *Event, data json.RawMessage) error {
+		var deleted struct {
+			ID string `json:"id"`
+		}
+		if err := decodeData(data, &deleted); err != nil {
+			return err
+		}
+		if err := checkID(deleted.ID, kind); err != nil {
+			return err
+		}
+		event.Deleted = deleted.ID
+		return nil
+	}
+}
+
+// checkTime checks that the state can have a version: a time of its own or at least the event's.
+func checkTime(event *Event, times ...epoch) error {
+	for _, t := range times {
+		if !t.IsZero() {
+			return nil
+		}
+	}
+	if event.Time.IsZero() {
+		return unusable("NoTime")
+	}
+	return nil
+}
+
+func checkID(id string, want Kind) error {
+	if id == "" {
+		return unusable("NoID")
+	}
+	if kind, ok := KindOf(id); !ok || kind != want {
+		return unusable("InvalidID")
+	}
+	return nil
+}
+
+func decodeData(data json.RawMessage, into any) error {
+	if len(data) == 0 || string(data) == "null" {
+		return unusable("NoData")
+	}
+	if err := decodeObject(data, into); err != nil {
+		return unusable("MalformedData")
+	}
+	return nil
+}
+
+// decodeObject decodes a JSON object and leaves fields of an unexpected JSON type empty: encoding/json reports them
+// only after it has decoded everything else.
+func decodeObject(data []byte, into any) error {
+	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return ErrNotAnObject
+	}
+	var typeError *json.UnmarshalTypeError
+	if err := json.Unmarshal(data, into); err != nil && !errors.As(err, &typeError) {
+		return fmt.Errorf("decoding: %w", err)
+	}
+	return nil
+}
+
+func stringOf(raw json.RawMessage) string {
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return ""
+	}
+	return s
+}

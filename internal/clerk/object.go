@@ -1,0 +1,178 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package clerk
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	clerkv1alpha1ac "github.com/clerk-operator/clerk-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+// Source says where state comes from.
+type Source struct {
+	// InstanceName is the name of the ClerkInstance.
+	InstanceName string
+	// Profile says how much of a user is stored.
+	Profile clerkv1alpha1.UserProfile
+	// EventTime is when Clerk made the event that carried the state.
+	EventTime time.Time
+}
+
+// Object is one object of the mirror as it should be.
+type Object struct {
+	// Kind and ID name the object.
+	Kind Kind
+	ID   string
+	// Parents are the IDs of the objects that this one cannot outlive.
+	Parents []string
+	// InstanceName is the name of the ClerkInstance that the state comes from.
+	InstanceName string
+	// UpdatedAt and EventTime are the version of the state.
+	UpdatedAt, EventTime time.Time
+	// Dropped names what Clerk sent and the cluster could not hold, such as publicMetadata.
+	Dropped []string
+	// Apply is the object's complete desired state: name, labels, finalizers and spec.
+	Apply runtime.ApplyConfiguration
+	// Meta is the metadata of Apply: after an apply, what the API server answered.
+	Meta *metav1ac.ObjectMetaApplyConfiguration
+}
+
+// Object returns the object that the event asks for; nil for a deletion or a type that is not mirrored.
+func (e *Event) Object(source Source) *Object {
+	source.EventTime = e.Time
+	switch {
+	case e.User != nil:
+		return e.User.Object(source)
+	case e.Organization != nil:
+		return e.Organization.Object(source)
+	case e.Membership != nil:
+		return e.Membership.Object(source)
+	}
+	return nil
+}
+
+// Object maps a user to its ClerkUser.
+func (u *User) Object(source Source) *Object {
+	o := newObject(KindUser, u.ID, source, u.CreatedAt, u.UpdatedAt)
+	spec := clerkv1alpha1ac.ClerkUserSpec().
+		WithUserID(u.ID).
+		WithBanned(bool(u.Banned)).
+		WithDeprovisioned(bool(u.Deprovisioned))
+	spec.MirroredApplyConfiguration = o.mirrored(u.CreatedAt)
+	if source.Profile != clerkv1alpha1.UserProfileMinimal {
+		email, verified := u.primaryEmail()
+		spec.ExternalID = optional(text(u.ExternalID, maxText))
+		spec.Username = optional(text(u.Username, maxText))
+		spec.FirstName = optional(text(u.FirstName, maxText))
+		spec.LastName = optional(text(u.LastName, maxText))
+		if spec.Email = optional(text(email, maxEmail)); spec.Email != nil {
+			spec.WithEmailVerified(verified)
+		}
+		var ok bool
+		if spec.PublicMetadata, ok = metadata(u.PublicMetadata); !ok {
+			o.Dropped = append(o.Dropped, "publicMetadata")
+		}
+	}
+	object := clerkv1alpha1ac.ClerkUser(ObjectName(u.ID)).
+		WithLabels(o.labels(map[string]string{clerkv1alpha1.LabelUserID: u.ID})).
+		WithFinalizers(clerkv1alpha1.FinalizerUser).
+		WithSpec(spec)
+	o.Apply, o.Meta = object, object.ObjectMetaApplyConfiguration
+	return o
+}
+
+// Object maps an organization to its ClerkOrganization.
+func (g *Organization) Object(source Source) *Object {
+	o := newObject(KindOrganization, g.ID, source, g.CreatedAt, g.UpdatedAt)
+	spec := clerkv1alpha1ac.ClerkOrganizationSpec().WithOrganizationID(g.ID)
+	spec.MirroredApplyConfiguration = o.mirrored(g.CreatedAt)
+	spec.Name = optional(text(g.Name, maxText))
+	spec.Slug = optional(text(g.Slug, maxText))
+	if kind, ok := KindOf(g.CreatedBy); ok && kind == KindUser {
+		spec.WithCreatedBy(g.CreatedBy)
+	}
+	if g.MaxAllowedMemberships != nil && *g.MaxAllowedMemberships >= 0 {
+		spec.WithMaxAllowedMemberships(*g.MaxAllowedMemberships)
+	}
+	var ok bool
+	if spec.PublicMetadata, ok = metadata(g.PublicMetadata); !ok {
+		o.Dropped = append(o.Dropped, "publicMetadata")
+	}
+	object := clerkv1alpha1ac.ClerkOrganization(ObjectName(g.ID)).
+		WithLabels(o.labels(map[string]string{clerkv1alpha1.LabelOrganizationID: g.ID})).
+		WithFinalizers(clerkv1alpha1.FinalizerOrganization).
+		WithSpec(spec)
+	o.Apply, o.Meta = object, object.ObjectMetaApplyConfiguration
+	return o
+}
+
+// Object maps a membership to its ClerkOrganizationMembership.
+func (m *Membership) Object(source Source) *Object {
+	o := newObject(KindMembership, m.ID, source, m.CreatedAt, m.UpdatedAt)
+	organizationID, userID := m.Organization.ID, m.PublicUserData.UserID
+	o.Parents = []string{organizationID, userID}
+	spec := clerkv1alpha1ac.ClerkOrganizationMembershipSpec().
+		WithMembershipID(m.ID).
+		WithOrganizationID(organizationID).
+		WithUserID(userID)
+	spec.MirroredApplyConfiguration = o.mirrored(m.CreatedAt)
+	spec.Role = optional(text(m.Role, maxRole))
+	object := clerkv1alpha1ac.ClerkOrganizationMembership(ObjectName(m.ID)).
+		WithLabels(o.labels(map[string]string{
+			clerkv1alpha1.LabelMembershipID:   m.ID,
+			clerkv1alpha1.LabelOrganizationID: organizationID,
+			clerkv1alpha1.LabelUserID:         userID,
+		})).
+		WithSpec(spec)
+	o.Apply, o.Meta = object, object.ObjectMetaApplyConfiguration
+	return o
+}
+
+// newObject settles the version: what lacks one time has the next best one, so that an object without updated_at
+// still has an order.
+func newObject(kind Kind, id string, source Source, createdAt, updatedAt epoch) *Object {
+	o := &Object{Kind: kind, ID: id, InstanceName: source.InstanceName, EventTime: source.EventTime}
+	o.UpdatedAt = firstTime(updatedAt.Time, source.EventTime, createdAt.Time)
+	o.EventTime = firstTime(source.EventTime, o.UpdatedAt)
+	return o
+}
+
+func (o *Object) mirrored(createdAt epoch) clerkv1alpha1ac.MirroredApplyConfiguration {
+	m := clerkv1alpha1ac.Mirrored().
+		WithInstanceName(o.InstanceName).
+		WithUpdatedAt(metav1.NewMicroTime(o.UpdatedAt)).
+		WithEventTime(metav1.NewMicroTime(o.EventTime))
+	if !createdAt.IsZero() {
+		m.WithCreatedAt(metav1.NewMicroTime(createdAt.Time))
+	}
+	return *m
+}
+
+func (o *Object) labels(ids map[string]string) map[string]string {
+	ids[clerkv1alpha1.LabelManagedBy] = clerkv1alpha1.ManagedBy
+	ids[clerkv1alpha1.LabelInstance] = o.InstanceName
+	return ids
+}
+
+func firstTime(times ...time.Time) time.Time {
+	for _, t := range times {
+		if !t.IsZero() {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// optional leaves out an empty string, which the CRDs do not accept.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,143 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+)
+
+// reconcileDelete takes access away at once, and the namespace after the grace. It never waits for the instance or the
+// class to be there.
+func (r *ClerkOrganizationReconciler) reconcileDelete(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+) (ctrl.Result, error) {
+	organization.Status.ObservedGeneration = organization.Generation
+	if err := r.deleteMemberships(ctx, organization); err != nil {
+		return ctrl.Result{}, err
+	}
+	namespace, err := r.findNamespace(ctx, organization)
+	if stall := new(stalledError); errors.As(err, &stall) {
+		// What has the name is not ours: there is nothing to take access to and nothing to delete.
+		namespace, err = nil, nil
+	}
+	if err == nil && namespace == nil {
+		// The cache may not have seen yet what was created just before the deletion.
+		namespace, err = r.findUnrecorded(ctx, r.live, organization)
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if namespace == nil {
+		return ctrl.Result{}, r.release(ctx, organization)
+	}
+	if err := r.reconcileBindings(ctx, organization, namespace.Name, nil); err != nil {
+		return ctrl.Result{}, err
+	}
+	setCondition(organization, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
+		clerkv1alpha1.ReasonDeleting, "the organization is deleted: nobody has access")
+	deleteAt, keep, err := r.fate(ctx, organization)
+	switch {
+	case err != nil:
+		return ctrl.Result{}, err
+	case keep != "":
+		r.recorder.Eventf(organization, nil, corev1.EventTypeNormal, "NamespaceRetained", "Reconcile",
+			"Namespace %s is kept: %s", namespace.Name, keep)
+		return ctrl.Result{}, r.release(ctx, organization)
+	}
+	if wait := deleteAt.Sub(r.clock.Now()); wait > 0 {
+		setReady(organization, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting, fmt.Sprintf(
+			"access is gone; namespace %s is deleted at %s unless the annotation %s is set to true",
+			namespace.Name, deleteAt.UTC().Format(time.RFC3339), clerkv1alpha1.AnnotationRetain))
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
+	return r.deleteNamespace(ctx, organization, namespace)
+}
+
+// deleteMemberships cascades: Clerk does not promise an event for each membership of a deleted organization.
+func (r *ClerkOrganizationReconciler) deleteMemberships(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+) error {
+	items, err := memberships(ctx, r.client,
+		client.MatchingFields{indexOrganizationID: organization.Spec.OrganizationID})
+	if err != nil {
+		return fmt.Errorf("listing memberships: %w", err)
+	}
+	for i := range items {
+		if items[i].Spec.InstanceName != organization.Spec.InstanceName || !items[i].DeletionTimestamp.IsZero() {
+			continue
+		}
+		if err := mirror.DeleteObject(ctx, r.client, &items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fate says until when the namespace of a deleted organization is kept, or why it is kept for good.
+func (r *ClerkOrganizationReconciler) fate(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+) (deleteAt time.Time, keep string, err error) {
+	if organization.Annotations[clerkv1alpha1.AnnotationRetain] == "true" {
+		return time.Time{}, "the annotation " + clerkv1alpha1.AnnotationRetain + " is set", nil
+	}
+	if organization.Status.TenantClass == "" {
+		return time.Time{}, "no ClerkTenantClass said that it may be deleted", nil
+	}
+	var class clerkv1alpha1.ClerkTenantClass
+	err = r.client.Get(ctx, client.ObjectKey{Name: organization.Status.TenantClass}, &class)
+	switch {
+	case apierrors.IsNotFound(err):
+		return time.Time{}, "its ClerkTenantClass " + organization.Status.TenantClass + " is gone", nil
+	case err != nil:
+		return time.Time{}, "", fmt.Errorf("reading ClerkTenantClass %s: %w", organization.Status.TenantClass, err)
+	case class.DeletionPolicy() == clerkv1alpha1.DeletionRetain:
+		return time.Time{}, "ClerkTenantClass " + class.Name + " retains namespaces", nil
+	}
+	return organization.DeletionTimestamp.Add(class.GracePeriod()), "", nil
+}
+
+// deleteNamespace deletes the namespace and waits for it to be gone. Finalizers of others in it are theirs to remove.
+func (r *ClerkOrganizationReconciler) deleteNamespace(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace *corev1.Namespace,
+) (ctrl.Result, error) {
+	if namespace.DeletionTimestamp.IsZero() {
+		if err := mirror.DeleteObject(ctx, r.client, namespace); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	message := fmt.Sprintf("waiting for namespace %s to be gone", namespace.Name)
+	var remaining []string
+	for _, condition := range namespace.Status.Conditions {
+		if condition.Status == corev1.ConditionTrue {
+			remaining = append(remaining, condition.Message)
+		}
+	}
+	if len(remaining) > 0 {
+		message += ": " + strings.Join(remaining, "; ")
+	}
+	setReady(organization, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting, message[:min(len(message), 4096)])
+	setCondition(organization, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse,
+		clerkv1alpha1.ReasonDeleting, "the namespace is being deleted")
+	return ctrl.Result{RequeueAfter: recheckInterval}, nil
+}
+
+func (r *ClerkOrganizationReconciler) release(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+) error {
+	r.secrets.forget(organization.UID)
+	return r.releaseFinalizer(ctx, organization, clerkv1alpha1.FinalizerOrganization)
+}

@@ -1,0 +1,230 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/sets"
+	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/access"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
+)
+
+// member is a membership with its user, nil when there is none.
+type member struct {
+	membership *clerkv1alpha1.ClerkOrganizationMembership
+	user       *clerkv1alpha1.ClerkUser
+}
+
+// membersOf returns an organization's memberships with their users. A membership or a user with a tombstone does not
+// count, however long the object still lives.
+func (b *base) membersOf(ctx context.Context, organization *clerkv1alpha1.ClerkOrganization) ([]member, error) {
+	items, err := memberships(ctx, b.client,
+		client.MatchingFields{indexOrganizationID: organization.Spec.OrganizationID})
+	if err != nil {
+		return nil, fmt.Errorf("listing memberships: %w", err)
+	}
+	members := make([]member, 0, len(items))
+	for i := range items {
+		m := &items[i]
+		if m.Spec.InstanceName != organization.Spec.InstanceName {
+			continue
+		}
+		dead, err := mirror.Deleted(ctx, b.client, m.Spec.InstanceName, m.Spec.MembershipID, m.Spec.UserID)
+		if err != nil {
+			return nil, err
+		}
+		if dead {
+			continue
+		}
+		user, err := b.userOf(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, member{membership: m, user: user})
+	}
+	return members, nil
+}
+
+// userOf returns a membership's user, nil when there is none.
+func (b *base) userOf(
+	ctx context.Context, m *clerkv1alpha1.ClerkOrganizationMembership,
+) (*clerkv1alpha1.ClerkUser, error) {
+	var user clerkv1alpha1.ClerkUser
+	err := b.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(m.Spec.UserID)}, &user)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading user %s: %w", m.Spec.UserID, err)
+	}
+	return &user, nil
+}
+
+// grants asks for the decision on each member.
+func grants(
+	organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass, members []member,
+) tenant.Grants {
+	all := make([]*clerkv1alpha1.ClerkOrganizationMembership, 0, len(members))
+	for _, m := range members {
+		all = append(all, m.membership)
+	}
+	current := access.Current(all)
+	grants := tenant.Grants{}
+	for _, m := range members {
+		decision := access.Decide(access.Request{
+			Membership:   m.membership,
+			User:         m.user,
+			Organization: organization,
+			Class:        class,
+			Superseded:   current[m.membership.Spec.UserID] != m.membership,
+		})
+		for _, role := range decision.ClusterRoles {
+			grants[role] = append(grants[role], m.membership.Spec.UserID)
+		}
+	}
+	return grants
+}
+
+// reconcileSecret writes the Secret clerk-organization when what it should hold has changed, and now and then to repair
+// it: Secrets of tenants cannot be read.
+func (r *ClerkOrganizationReconciler) reconcileSecret(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance,
+	namespace *corev1.Namespace,
+) error {
+	secret := tenant.Secret(namespace.Name, organization, config)
+	hash, err := tenant.Hash(secret, string(namespace.UID))
+	if err != nil {
+		return fmt.Errorf("hashing the Secret: %w", err)
+	}
+	if organization.Status.SecretHash == hash && !r.secrets.isDue(organization.UID) {
+		return nil
+	}
+	if err := r.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying Secret %s/%s: %w", namespace.Name, tenant.SecretName, err)
+	}
+	organization.Status.SecretHash = hash
+	r.secrets.done(organization.UID)
+	return nil
+}
+
+// reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Bindings are added and
+// changed before others are deleted, so that nobody who keeps access is without it in between.
+func (r *ClerkOrganizationReconciler) reconcileBindings(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
+	desired []*rbacv1ac.RoleBindingApplyConfiguration,
+) error {
+	existing, err := r.bindingsOf(ctx, organization, namespace)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	wanted := sets.New[string]()
+	for _, binding := range desired {
+		wanted.Insert(*binding.Name)
+		errs = append(errs, r.applyBinding(ctx, existing[*binding.Name], binding))
+	}
+	for name, binding := range existing {
+		if !wanted.Has(name) {
+			errs = append(errs, mirror.DeleteObject(ctx, r.client, binding))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bindingsOf returns the managed bindings of an organization's namespace by name.
+func (r *ClerkOrganizationReconciler) bindingsOf(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
+) (map[string]*rbacv1.RoleBinding, error) {
+	var bindings rbacv1.RoleBindingList
+	if err := r.client.List(ctx, &bindings, client.InNamespace(namespace),
+		client.MatchingLabels{clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID}); err != nil {
+		return nil, fmt.Errorf("listing bindings: %w", err)
+	}
+	byName := make(map[string]*rbacv1.RoleBinding, len(bindings.Items))
+	for i := range bindings.Items {
+		byName[bindings.Items[i].Name] = &bindings.Items[i]
+	}
+	return byName, nil
+}
+
+// applyBinding writes a binding if it is not as it should be.
+func (r *ClerkOrganizationReconciler) applyBinding(
+	ctx context.Context, existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration,
+) error {
+	if existing != nil {
+		owned, err := rbacv1ac.ExtractRoleBinding(existing, tenant.FieldOwner)
+		if err != nil {
+			return fmt.Errorf("reading what is owned of binding %s: %w", existing.Name, err)
+		}
+		if equality.Semantic.DeepEqual(owned, desired) {
+			return nil
+		}
+	}
+	role := *desired.RoleRef.Name
+	err := r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+	switch {
+	case apierrors.IsInvalid(err):
+		// Somebody in the tenant made a binding of this name for another role, and a binding's role cannot be changed.
+		return r.replaceBinding(ctx, desired)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil // the namespace's deletion brings the organization back here
+	case apierrors.IsForbidden(err):
+		return errors.Join(r.retract(ctx, existing, desired), stalled(clerkv1alpha1.ReasonRoleNotBindable, recheckInterval,
+			"the operator may not bind ClusterRole %q; add it to the operator's bindable ClusterRoles or take it out of the class",
+			role))
+	case err != nil:
+		return fmt.Errorf("applying the binding of ClusterRole %s: %w", role, err)
+	}
+	return nil
+}
+
+func (r *ClerkOrganizationReconciler) replaceBinding(
+	ctx context.Context, desired *rbacv1ac.RoleBindingApplyConfiguration,
+) error {
+	binding := &rbacv1.RoleBinding{}
+	key := client.ObjectKey{Namespace: *desired.Namespace, Name: *desired.Name}
+	if err := r.live.Get(ctx, key, binding); err != nil {
+		return fmt.Errorf("reading binding %s: %w", key, err)
+	}
+	if err := mirror.DeleteObject(ctx, r.client, binding); err != nil {
+		return err
+	}
+	if err := r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying binding %s: %w", key, err)
+	}
+	return nil
+}
+
+// retract deletes a binding that names somebody who should not be named and cannot be changed, since changing a binding
+// needs the right to bind its role and deleting it does not. Taking access away wins over keeping it.
+func (r *ClerkOrganizationReconciler) retract(
+	ctx context.Context, existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration,
+) error {
+	if existing == nil {
+		return nil
+	}
+	wanted := sets.New[string]()
+	for _, subject := range desired.Subjects {
+		wanted.Insert(*subject.Name)
+	}
+	for _, subject := range existing.Subjects {
+		if !wanted.Has(subject.Name) {
+			return mirror.DeleteObject(ctx, r.client, existing)
+		}
+	}
+	return nil
+}

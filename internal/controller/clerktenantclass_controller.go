@@ -1,0 +1,89 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+)
+
+// ClerkTenantClassReconciler tells whether a class can be used: whether the operator may bind what it lists.
+type ClerkTenantClassReconciler struct{ base }
+
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktenantclasses,verbs=get;list;watch
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktenantclasses/status,verbs=patch
+
+// SetupWithManager watches classes.
+func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("clerktenantclass").
+		For(&clerkv1alpha1.ClerkTenantClass{}, builder.WithPredicates(specChanged())).
+		WithOptions(controllerOptions()).
+		Complete(r)
+}
+
+// Reconcile takes one class's status to where it should be.
+func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+	class := &clerkv1alpha1.ClerkTenantClass{}
+	if err := r.client.Get(ctx, req.NamespacedName, class); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	ready := meta.FindStatusCondition(class.Status.Conditions, clerkv1alpha1.ConditionReady)
+	if !class.DeletionTimestamp.IsZero() ||
+		ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == class.Generation {
+		return ctrl.Result{}, nil
+	}
+	before := class.DeepCopy()
+	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, class)) }()
+	class.Status.ObservedGeneration = class.Generation
+	unbindable, err := r.unbindable(ctx, class)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if len(unbindable) > 0 {
+		setReady(class, metav1.ConditionFalse, clerkv1alpha1.ReasonRoleNotBindable, fmt.Sprintf(
+			"the operator may not bind the ClusterRoles %q; add them to its bindable ClusterRoles or take them out of the class",
+			unbindable))
+		return ctrl.Result{RequeueAfter: recheckInterval}, nil
+	}
+	setReady(class, metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted, "organizations can use the class")
+	return ctrl.Result{}, nil
+}
+
+// unbindable asks the API server which of the class's ClusterRoles the operator may not bind.
+func (r *ClerkTenantClassReconciler) unbindable(
+	ctx context.Context, class *clerkv1alpha1.ClerkTenantClass,
+) ([]string, error) {
+	roles := sets.New[string]()
+	for _, entry := range class.Spec.Access {
+		roles.Insert(entry.ClusterRoles...)
+	}
+	var unbindable []string
+	for _, role := range sets.List(roles) {
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Verb: "bind", Group: rbacv1.GroupName, Resource: "clusterroles", Name: role,
+			},
+		}}
+		if err := r.client.Create(ctx, review); err != nil {
+			return nil, fmt.Errorf("asking whether ClusterRole %s can be bound: %w", role, err)
+		}
+		if !review.Status.Allowed {
+			unbindable = append(unbindable, role)
+		}
+	}
+	return unbindable, nil
+}

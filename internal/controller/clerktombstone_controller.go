@@ -1,0 +1,68 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+)
+
+// tombstoneLifetime is how long Svix keeps a delivery and can replay it.
+const tombstoneLifetime = 90 * 24 * time.Hour
+
+// ClerkTombstoneReconciler removes a tombstone when nothing from before the deletion can be replayed any more.
+type ClerkTombstoneReconciler struct{ base }
+
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones/status,verbs=patch
+
+// SetupWithManager watches tombstones.
+func (r *ClerkTombstoneReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("clerktombstone").
+		For(&clerkv1alpha1.ClerkTombstone{}, builder.WithPredicates(specChanged())).
+		WithOptions(controllerOptions()).
+		Complete(r)
+}
+
+// Reconcile removes an expired tombstone and tells of the others when they expire.
+func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+	tombstone := &clerkv1alpha1.ClerkTombstone{}
+	if err := r.client.Get(ctx, req.NamespacedName, tombstone); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !tombstone.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	expires := expiry(tombstone)
+	left := expires.Sub(r.clock.Now())
+	if left <= 0 {
+		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, tombstone)
+	}
+	before := tombstone.DeepCopy()
+	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, tombstone)) }()
+	tombstone.Status.ObservedGeneration = tombstone.Generation
+	tombstone.Status.ExpiresAt = ptr.To(metav1.NewTime(expires))
+	setReady(tombstone, metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded, "late events of the ID are refused")
+	return ctrl.Result{RequeueAfter: left}, nil
+}
+
+// expiry counts from the later of the deletion in Clerk and its arrival here, in whole seconds as status holds it.
+func expiry(tombstone *clerkv1alpha1.ClerkTombstone) time.Time {
+	from := tombstone.Spec.DeletedAt.Time
+	if tombstone.CreationTimestamp.After(from) {
+		from = tombstone.CreationTimestamp.Time
+	}
+	return from.Add(tombstoneLifetime).Truncate(time.Second)
+}

@@ -1,0 +1,147 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+)
+
+// ClerkUserReconciler tells a user's state, and holds a deleted user until no binding names the user and the user's
+// memberships are gone. It changes no bindings: that is the organization's.
+type ClerkUserReconciler struct{ base }
+
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers/status,verbs=patch
+
+// SetupWithManager watches users, what they are members of and where they are named.
+func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	named := changedSubjects(func(_ context.Context, _ *rbacv1.RoleBinding, userID string) []reconcile.Request {
+		return []reconcile.Request{requestFor(userID)}
+	})
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("clerkuser").
+		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(specChanged())).
+		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, handler.EnqueueRequestsFromMapFunc(membershipToUser),
+			builder.WithPredicates(specChanged())).
+		Watches(&clerkv1alpha1.ClerkTombstone{}, handler.EnqueueRequestsFromMapFunc(tombstoned(clerk.KindUser)),
+			builder.WithPredicates(specChanged())).
+		Watches(&rbacv1.RoleBinding{}, named).
+		WithOptions(controllerOptions()).
+		Complete(r)
+}
+
+// Reconcile takes one user to where it should be.
+func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+	user := &clerkv1alpha1.ClerkUser{}
+	if err := r.client.Get(ctx, req.NamespacedName, user); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if user.DeletionTimestamp.IsZero() {
+		dead, err := mirror.Deleted(ctx, r.client, user.Spec.InstanceName, user.Spec.UserID)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if dead {
+			return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, user)
+		}
+	}
+	memberships, err := memberships(ctx, r.client, client.MatchingFields{indexUserID: user.Spec.UserID})
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing memberships: %w", err)
+	}
+	bindings, err := r.bindingsThatName(ctx, user.Spec.UserID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	before := user.DeepCopy()
+	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, user)) }()
+
+	if !user.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, r.reconcileDelete(ctx, user, memberships, bindings)
+	}
+	if err := r.ensureFinalizer(ctx, user, clerkv1alpha1.FinalizerUser); err != nil {
+		return ctrl.Result{}, err
+	}
+	reconcileUserStatus(user, memberships, bindings)
+	return ctrl.Result{}, nil
+}
+
+// reconcileUserStatus sets a user's status from the memberships and bindings that name the user.
+func reconcileUserStatus(
+	user *clerkv1alpha1.ClerkUser, memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int,
+) {
+	organizations := sets.New[string]()
+	for i := range memberships {
+		if memberships[i].Spec.InstanceName == user.Spec.InstanceName && memberships[i].DeletionTimestamp.IsZero() {
+			organizations.Insert(memberships[i].Spec.OrganizationID)
+		}
+	}
+	user.Status.ObservedGeneration = user.Generation
+	user.Status.Organizations = count(organizations.Len())
+	user.Status.State = clerkv1alpha1.ClerkUserActive
+	if user.Suspended() {
+		user.Status.State = clerkv1alpha1.ClerkUserSuspended
+	}
+	switch {
+	case !user.Suspended():
+		setReady(user, metav1.ConditionTrue, clerkv1alpha1.ReasonActive, "the user may hold access")
+	case bindings > 0:
+		setReady(user, metav1.ConditionFalse, clerkv1alpha1.ReasonRevoking, "bindings still name the suspended user")
+	default:
+		setReady(user, metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended,
+			"the user is banned or deprovisioned in Clerk and holds no access")
+	}
+}
+
+// reconcileDelete cascades to the user's memberships, since Clerk does not promise an event for each, and lets the user
+// go when they and all bindings that name the user are gone.
+func (r *ClerkUserReconciler) reconcileDelete(
+	ctx context.Context, user *clerkv1alpha1.ClerkUser,
+	memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int,
+) error {
+	remaining := 0
+	for i := range memberships {
+		if memberships[i].Spec.InstanceName != user.Spec.InstanceName {
+			continue
+		}
+		remaining++
+		if memberships[i].DeletionTimestamp.IsZero() {
+			if err := mirror.DeleteObject(ctx, r.client, &memberships[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if remaining == 0 && bindings == 0 {
+		return r.releaseFinalizer(ctx, user, clerkv1alpha1.FinalizerUser)
+	}
+	user.Status.ObservedGeneration = user.Generation
+	setReady(user, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting,
+		"waiting for the user's memberships and the bindings that name the user to be gone")
+	return nil
+}
+
+// bindingsThatName counts the managed bindings that name a user.
+func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, userID string) (int, error) {
+	var bindings rbacv1.RoleBindingList
+	err := r.client.List(ctx, &bindings, client.MatchingFields{indexSubject: userID}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return 0, fmt.Errorf("listing bindings: %w", err)
+	}
+	return len(bindings.Items), nil
+}

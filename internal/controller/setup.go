@@ -1,0 +1,79 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
+
+	"github.com/clerk-operator/clerk-operator/internal/instance"
+)
+
+const (
+	// concurrency is how many objects of a kind are reconciled at once.
+	concurrency = 8
+	// timeout bounds one reconcile.
+	timeout = time.Minute
+	// recheckInterval is how often something is looked at again that no watch tells about, such as a namespace that
+	// belongs to somebody else or the operator's own rights.
+	recheckInterval = time.Minute
+	// resyncInterval is how often what is right is looked at again, and Secrets, which cannot be read, are written again.
+	resyncInterval = 10 * time.Hour
+)
+
+// base is what every reconciler works with.
+type base struct {
+	client client.Client
+	// live reads past the cache.
+	live      client.Reader
+	recorder  events.EventRecorder
+	clock     clock.PassiveClock
+	instances *instance.Resolver
+}
+
+// Setup adds every reconciler to a manager.
+func Setup(ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, c clock.PassiveClock) error {
+	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	b := base{
+		client:    mgr.GetClient(),
+		live:      mgr.GetAPIReader(),
+		recorder:  mgr.GetEventRecorder("clerk-operator"),
+		clock:     c,
+		instances: instances,
+	}
+	reconcilers := []interface{ SetupWithManager(ctrl.Manager) error }{
+		&ClerkInstanceReconciler{base: b},
+		&ClerkTenantClassReconciler{base: b},
+		&ClerkUserReconciler{base: b},
+		&ClerkOrganizationReconciler{base: b, secrets: newSchedule(c, resyncInterval)},
+		&ClerkOrganizationMembershipReconciler{base: b},
+		&ClerkTombstoneReconciler{base: b},
+	}
+	for _, reconciler := range reconcilers {
+		if err := reconciler.SetupWithManager(mgr); err != nil {
+			return fmt.Errorf("setting up %T: %w", reconciler, err)
+		}
+	}
+	return nil
+}
+
+// controllerOptions warm the caches up while another replica leads, so that a failover does not begin with a list of
+// everything.
+func controllerOptions() ctrlcontroller.Options {
+	warmup := true
+	return ctrlcontroller.Options{
+		MaxConcurrentReconciles: concurrency,
+		ReconciliationTimeout:   timeout,
+		EnableWarmup:            &warmup,
+	}
+}

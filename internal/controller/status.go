@@ -1,0 +1,179 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+)
+
+// conditioned is an object whose status has conditions.
+type conditioned interface {
+	client.Object
+	GetConditions() *[]metav1.Condition
+}
+
+// setCondition sets one condition for the object's present generation.
+func setCondition(o conditioned, conditionType string, status metav1.ConditionStatus, reason, message string) {
+	meta.SetStatusCondition(o.GetConditions(), metav1.Condition{
+		Type:               conditionType,
+		Status:             status,
+		Reason:             reason,
+		Message:            message,
+		ObservedGeneration: o.GetGeneration(),
+	})
+}
+
+func setReady(o conditioned, status metav1.ConditionStatus, reason, message string) {
+	setCondition(o, clerkv1alpha1.ConditionReady, status, reason, message)
+}
+
+// patchStatus writes the status if it changed: the one status write of a reconcile. It then tells of a transition of
+// Ready in an Event. An object that is gone needs no status.
+func (b *base) patchStatus(ctx context.Context, before, after conditioned) error {
+	// A reconcile may have written the metadata already; only the status is compared and sent.
+	before.SetFinalizers(after.GetFinalizers())
+	before.SetManagedFields(after.GetManagedFields())
+	before.SetResourceVersion(after.GetResourceVersion())
+	if equality.Semantic.DeepEqual(before, after) {
+		return nil
+	}
+	err := b.client.Status().Patch(ctx, after, client.MergeFrom(before))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("patching status: %w", err)
+	}
+	if err == nil {
+		b.tell(before, after)
+	}
+	return nil
+}
+
+// quietReasons are what an object may go through on its way to be ready without anybody having to be warned.
+var quietReasons = map[string]bool{
+	clerkv1alpha1.ReasonDeleting:               true,
+	clerkv1alpha1.ReasonBinding:                true,
+	clerkv1alpha1.ReasonWaitingForUser:         true,
+	clerkv1alpha1.ReasonWaitingForOrganization: true,
+	clerkv1alpha1.ReasonSuperseded:             true,
+	clerkv1alpha1.ReasonUserDeleting:           true,
+	clerkv1alpha1.ReasonOrganizationDeleting:   true,
+	clerkv1alpha1.ReasonUserSuspended:          true,
+	clerkv1alpha1.ReasonRevoking:               true,
+}
+
+// tell makes an Event of a transition of Ready. Becoming ready for the first time is told of organizations only: that
+// a tenant exists is news, that one more user does is not.
+func (b *base) tell(before, after conditioned) {
+	was := meta.FindStatusCondition(*before.GetConditions(), clerkv1alpha1.ConditionReady)
+	is := meta.FindStatusCondition(*after.GetConditions(), clerkv1alpha1.ConditionReady)
+	if is == nil || was != nil && was.Reason == is.Reason && was.Status == is.Status {
+		return
+	}
+	_, organization := after.(*clerkv1alpha1.ClerkOrganization)
+	if was == nil && !organization && (is.Status == metav1.ConditionTrue || quietReasons[is.Reason]) {
+		return
+	}
+	eventType := corev1.EventTypeNormal
+	if is.Status != metav1.ConditionTrue && !quietReasons[is.Reason] {
+		eventType = corev1.EventTypeWarning
+	}
+	b.recorder.Eventf(after, nil, eventType, is.Reason, "Reconcile", "%s", is.Message)
+}
+
+// stalledError is a state that trying again does not mend: somebody has to change something. It becomes a condition.
+type stalledError struct {
+	reason, message string
+	// recheck is when to look again where no watch tells of the change; zero where one does.
+	recheck time.Duration
+}
+
+func (e *stalledError) Error() string { return e.reason + ": " + e.message }
+
+func stalled(reason string, recheck time.Duration, format string, args ...any) error {
+	return &stalledError{reason: reason, message: fmt.Sprintf(format, args...), recheck: recheck}
+}
+
+// result is what a reconcile ends with: a stalled object is looked at again later or when a watch says so, everything
+// else that failed is tried again with backoff.
+func result(err error, otherwise ctrl.Result) (ctrl.Result, error) {
+	if err == nil {
+		return otherwise, nil
+	}
+	recheck, ok := stalledOnly(err)
+	if !ok {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: recheck}, nil
+}
+
+// stalledOnly says whether nothing but stalledErrors are joined in an error, and when to look again.
+func stalledOnly(err error) (recheck time.Duration, ok bool) {
+	if stall := new(stalledError); errors.As(err, &stall) {
+		recheck = stall.recheck
+	} else {
+		return 0, false
+	}
+	if joined, isJoined := err.(interface{ Unwrap() []error }); isJoined {
+		for _, part := range joined.Unwrap() {
+			again, ok := stalledOnly(part)
+			if !ok {
+				return 0, false
+			}
+			recheck = max(recheck, again)
+		}
+	}
+	return recheck, true
+}
+
+// setFailed sets a condition to False for an error.
+func setFailed(o conditioned, conditionType string, err error) {
+	if stall := new(stalledError); errors.As(err, &stall) {
+		setCondition(o, conditionType, metav1.ConditionFalse, stall.reason, stall.message)
+		return
+	}
+	// The error's text is for the log: it can name what differs from try to try, and conditions must not flap.
+	setCondition(o, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonReconcileError,
+		"the last attempt failed and is being repeated; see the operator's log")
+}
+
+// ensureFinalizer adds a finalizer to an object that was not written by the mirror, which always sets it.
+func (b *base) ensureFinalizer(ctx context.Context, o client.Object, finalizer string) error {
+	before := o.DeepCopyObject().(client.Object)
+	if !controllerutil.AddFinalizer(o, finalizer) {
+		return nil
+	}
+	if err := b.client.Patch(ctx, o, lockedMerge(before)); err != nil {
+		return fmt.Errorf("adding the finalizer: %w", err)
+	}
+	return nil
+}
+
+// releaseFinalizer lets an object go.
+func (b *base) releaseFinalizer(ctx context.Context, o client.Object, finalizer string) error {
+	before := o.DeepCopyObject().(client.Object)
+	if !controllerutil.RemoveFinalizer(o, finalizer) {
+		return nil
+	}
+	if err := b.client.Patch(ctx, o, lockedMerge(before)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("removing the finalizer: %w", err)
+	}
+	return nil
+}
+
+// lockedMerge is a merge patch that fails on a conflict: it replaces the list of finalizers whole.
+func lockedMerge(before client.Object) client.Patch {
+	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+}

@@ -1,0 +1,274 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"slices"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+)
+
+// revocationPriority is above that of everything else, so that taking access away never waits behind giving it.
+const revocationPriority = 100
+
+// revoking makes what an event leads to urgent when it takes something away: always when the object went, and when
+// takes says so of what it became.
+func revoking(inner handler.EventHandler, takes func(client.Object) bool) handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: inner.Create,
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			if takes(e.ObjectNew) {
+				q = urgent(q)
+			}
+			inner.Update(ctx, e, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			inner.Delete(ctx, e, urgent(q))
+		},
+		GenericFunc: inner.Generic,
+	}
+}
+
+type urgentQueue struct {
+	priorityqueue.PriorityQueue[reconcile.Request]
+}
+
+func urgent(
+	q workqueue.TypedRateLimitingInterface[reconcile.Request],
+) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+		return urgentQueue{pq}
+	}
+	return q
+}
+
+// Add puts an item before all others.
+func (q urgentQueue) Add(item reconcile.Request) {
+	q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(revocationPriority)}, item)
+}
+
+func isSuspendedOrDeleting(o client.Object) bool {
+	user, ok := o.(*clerkv1alpha1.ClerkUser)
+	return ok && (user.Suspended() || !user.DeletionTimestamp.IsZero())
+}
+
+func always(client.Object) bool { return true }
+
+// requestFor is a request for the object that mirrors an ID.
+func requestFor(id string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: clerk.ObjectName(id)}}
+}
+
+// labelledOrganization leads from a namespace or binding to its organization.
+func labelledOrganization(_ context.Context, o client.Object) []reconcile.Request {
+	if id := o.GetLabels()[clerkv1alpha1.LabelOrganizationID]; id != "" {
+		return []reconcile.Request{requestFor(id)}
+	}
+	return nil
+}
+
+// tombstoned leads from a tombstone to the object of its ID, if that is of the kind.
+func tombstoned(kind clerk.Kind) handler.MapFunc {
+	return func(_ context.Context, o client.Object) []reconcile.Request {
+		id := o.(*clerkv1alpha1.ClerkTombstone).Spec.ID
+		if k, ok := clerk.KindOf(id); ok && k == kind {
+			return []reconcile.Request{requestFor(id)}
+		}
+		return nil
+	}
+}
+
+func membershipToOrganization(_ context.Context, o client.Object) []reconcile.Request {
+	return []reconcile.Request{requestFor(o.(*clerkv1alpha1.ClerkOrganizationMembership).Spec.OrganizationID)}
+}
+
+func membershipToUser(_ context.Context, o client.Object) []reconcile.Request {
+	return []reconcile.Request{requestFor(o.(*clerkv1alpha1.ClerkOrganizationMembership).Spec.UserID)}
+}
+
+// memberships lists memberships from the cache.
+func memberships(
+	ctx context.Context, reader client.Reader, opts ...client.ListOption,
+) ([]clerkv1alpha1.ClerkOrganizationMembership, error) {
+	var list clerkv1alpha1.ClerkOrganizationMembershipList
+	if err := reader.List(ctx, &list, opts...); err != nil {
+		return nil, err
+	}
+	return list.Items, nil
+}
+
+// throughMemberships leads from an object to something of each membership that the options for it select.
+func throughMemberships(
+	reader client.Reader, options func(client.Object) []client.ListOption,
+	to func(*clerkv1alpha1.ClerkOrganizationMembership) reconcile.Request,
+) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		items, err := memberships(ctx, reader, append(options(o), client.UnsafeDisableDeepCopy)...)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Could not list memberships")
+			return nil
+		}
+		requests := make([]reconcile.Request, 0, len(items))
+		for i := range items {
+			requests = append(requests, to(&items[i]))
+		}
+		return requests
+	}
+}
+
+func ofUser(o client.Object) []client.ListOption {
+	return []client.ListOption{client.MatchingFields{indexUserID: o.(*clerkv1alpha1.ClerkUser).Spec.UserID}}
+}
+
+func ofOrganization(o client.Object) []client.ListOption {
+	return []client.ListOption{
+		client.MatchingFields{indexOrganizationID: o.(*clerkv1alpha1.ClerkOrganization).Spec.OrganizationID},
+	}
+}
+
+func ofAnything(client.Object) []client.ListOption { return nil }
+
+func toOrganization(m *clerkv1alpha1.ClerkOrganizationMembership) reconcile.Request {
+	return requestFor(m.Spec.OrganizationID)
+}
+
+func toMembership(m *clerkv1alpha1.ClerkOrganizationMembership) reconcile.Request {
+	return requestFor(m.Spec.MembershipID)
+}
+
+// tombstoneToMemberships leads from a tombstone to the memberships that cannot outlive what it names.
+func tombstoneToMemberships(reader client.Reader) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		id := o.(*clerkv1alpha1.ClerkTombstone).Spec.ID
+		field := indexUserID
+		switch kind, _ := clerk.KindOf(id); kind {
+		case clerk.KindMembership:
+			return []reconcile.Request{requestFor(id)}
+		case clerk.KindOrganization:
+			field = indexOrganizationID
+		}
+		selected := func(client.Object) []client.ListOption { return []client.ListOption{client.MatchingFields{field: id}} }
+		return throughMemberships(reader, selected, toMembership)(ctx, o)
+	}
+}
+
+// allOrganizations leads from anything to every organization, or from an instance to its own.
+func allOrganizations(reader client.Reader) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		options := []client.ListOption{client.UnsafeDisableDeepCopy}
+		if instance, ok := o.(*clerkv1alpha1.ClerkInstance); ok {
+			options = append(options, client.MatchingFields{indexInstanceName: instance.Name})
+		}
+		var organizations clerkv1alpha1.ClerkOrganizationList
+		if err := reader.List(ctx, &organizations, options...); err != nil {
+			log.FromContext(ctx).Error(err, "Could not list organizations")
+			return nil
+		}
+		requests := make([]reconcile.Request, 0, len(organizations.Items))
+		for i := range organizations.Items {
+			requests = append(requests, requestFor(organizations.Items[i].Spec.OrganizationID))
+		}
+		return requests
+	}
+}
+
+// changedSubjects leads from a binding to the users that were added to it or taken from it, which of hundreds is
+// usually one.
+func changedSubjects(to func(ctx context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request) handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	enqueue := func(ctx context.Context, q queue, binding *rbacv1.RoleBinding, userIDs sets.Set[string]) {
+		for userID := range userIDs {
+			for _, request := range to(ctx, binding, userID) {
+				q.Add(request)
+			}
+		}
+	}
+	subjects := func(o client.Object) sets.Set[string] { return sets.New(subjectUserIDs(o.(*rbacv1.RoleBinding))...) }
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			if e.IsInInitialList {
+				return // every user and membership is in its own initial list
+			}
+			enqueue(ctx, q, e.Object.(*rbacv1.RoleBinding), subjects(e.Object))
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			enqueue(ctx, q, e.ObjectNew.(*rbacv1.RoleBinding), subjects(e.ObjectOld).SymmetricDifference(subjects(e.ObjectNew)))
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			enqueue(ctx, q, e.Object.(*rbacv1.RoleBinding), subjects(e.Object))
+		},
+	}
+}
+
+// changed passes updates that change what of returns, and everything else.
+func changed(of func(client.Object) any) predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !equality.Semantic.DeepEqual(of(e.ObjectOld), of(e.ObjectNew))
+	}}
+}
+
+// specChanged passes updates of the spec, the annotations or the finalizers, and a deletion.
+func specChanged() predicate.Predicate {
+	return changed(func(o client.Object) any {
+		return []any{o.GetGeneration(), o.GetAnnotations(), o.GetFinalizers(), o.GetDeletionTimestamp().IsZero()}
+	})
+}
+
+// accessOfUser is what of a user decides on access.
+func accessOfUser(o client.Object) any {
+	user := o.(*clerkv1alpha1.ClerkUser)
+	return []any{user.Suspended(), user.DeletionTimestamp.IsZero()}
+}
+
+// accessOfOrganization is what of an organization decides on the access of its members, or tells whether it is there.
+func accessOfOrganization(o client.Object) any {
+	organization := o.(*clerkv1alpha1.ClerkOrganization)
+	ready := meta.FindStatusCondition(organization.Status.Conditions, clerkv1alpha1.ConditionReady)
+	if ready == nil {
+		ready = &metav1.Condition{}
+	}
+	return []any{
+		organization.DeletionTimestamp.IsZero(), organization.Status.TenantClass, organization.Status.Namespace,
+		ready.Status, ready.Reason,
+	}
+}
+
+// contentOfNamespace is what of a namespace is the operator's business: these kinds have no generation. Of one that is
+// being deleted it is everything, since its status tells what remains.
+func contentOfNamespace(o client.Object) any {
+	content := []any{o.GetLabels(), o.GetAnnotations(), o.GetDeletionTimestamp().IsZero()}
+	if !o.GetDeletionTimestamp().IsZero() {
+		content = append(content, o.GetResourceVersion())
+	}
+	return content
+}
+
+// contentOfBinding is what of a binding is the operator's business, including who else changed it.
+func contentOfBinding(o client.Object) any {
+	binding := o.(*rbacv1.RoleBinding)
+	managers := make([]string, 0, len(binding.ManagedFields))
+	for _, entry := range binding.ManagedFields {
+		managers = append(managers, entry.Manager)
+	}
+	slices.Sort(managers)
+	return []any{binding.Labels, binding.Subjects, binding.RoleRef, managers}
+}

@@ -1,0 +1,245 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mirror writes the mirrored kinds. Whoever learns something of Clerk writes it through here, so that one
+// place holds the order of events, the memory of deletions and the ownership of fields.
+//
+// The API server is the guard: a rule in each CRD refuses a state that is older than the stored one, so replicas need
+// no lock and no memory of their own, and an identical state writes nothing.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	clerkv1alpha1ac "github.com/clerk-operator/clerk-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+)
+
+// FieldOwner owns the spec, the labels and the finalizer of every mirrored object.
+const FieldOwner = "clerk-operator/mirror"
+
+// Result says what became of a state.
+type Result string
+
+// The results of Apply and Delete.
+const (
+	// Applied says that the state is stored.
+	Applied Result = "applied"
+	// Unchanged says that the state was stored already.
+	Unchanged Result = "unchanged"
+	// Stale says that something newer is stored, or that the object is known to be deleted.
+	Stale Result = "stale"
+)
+
+// RefusedError says that a state can never be stored, however often it is tried. The reason is one CamelCase word.
+type RefusedError struct {
+	Reason string
+	cause  error
+}
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("refused (%s): %v", e.Reason, e.cause) }
+
+func (e *RefusedError) Unwrap() error { return e.cause }
+
+// Reasons of a RefusedError.
+const (
+	// ReasonNameTaken says that another Clerk ID or another instance has the object's name.
+	ReasonNameTaken = "NameTaken"
+	// ReasonInvalid says that the API server accepts no such object.
+	ReasonInvalid = "Invalid"
+)
+
+// ErrTerminating says that an object of the same name is on its way out; the state can be stored when it is gone.
+var ErrTerminating = errors.New("the object is being deleted")
+
+// Object is an object of a mirrored kind.
+type Object interface {
+	client.Object
+	GetMirrored() *clerkv1alpha1.Mirrored
+	GetClerkID() string
+}
+
+// Mirror writes mirrored objects and tombstones.
+type Mirror struct {
+	client client.Client
+	live   client.Reader
+}
+
+// New returns a mirror that reads from the client's cache, and from live where the cache may be behind.
+func New(c client.Client, live client.Reader) *Mirror {
+	return &Mirror{client: c, live: live}
+}
+
+// Apply stores an object's state in one server-side apply. It returns an error that is a *RefusedError when no retry
+// can help, and any other when one can.
+func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
+	dead, err := Deleted(ctx, m.client, o.InstanceName, append(o.Parents, o.ID)...)
+	if err != nil {
+		return "", err
+	}
+	if dead {
+		return Stale, nil
+	}
+	before := newObject(o.Kind)
+	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, before); client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("reading %s: %w", o.ID, err)
+	}
+	err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	if apierrors.IsInvalid(err) {
+		return m.explain(ctx, o, err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("applying %s: %w", o.ID, err)
+	}
+	switch {
+	case o.Meta.DeletionTimestamp != nil:
+		return "", fmt.Errorf("applying %s: %w", o.ID, ErrTerminating)
+	case ptr.Deref(o.Meta.ResourceVersion, "") == before.GetResourceVersion():
+		return Unchanged, nil
+	}
+	return Applied, nil
+}
+
+// explain tells why the API server refused a state, by what is stored and not by the words of the refusal.
+func (m *Mirror) explain(ctx context.Context, o *clerk.Object, refusal error) (Result, error) {
+	stored := newObject(o.Kind)
+	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, stored)
+	if apierrors.IsNotFound(err) {
+		return "", &RefusedError{Reason: ReasonInvalid, cause: refusal}
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", o.ID, err)
+	}
+	version := stored.GetMirrored()
+	switch {
+	case stored.GetClerkID() != o.ID || version.InstanceName != o.InstanceName:
+		return "", &RefusedError{Reason: ReasonNameTaken, cause: refusal}
+	case !stored.GetDeletionTimestamp().IsZero():
+		return "", fmt.Errorf("applying %s: %w", o.ID, ErrTerminating)
+	case older(o, version):
+		return Stale, nil
+	}
+	return "", &RefusedError{Reason: ReasonInvalid, cause: refusal}
+}
+
+func older(o *clerk.Object, stored *clerkv1alpha1.Mirrored) bool {
+	if order := o.UpdatedAt.Compare(stored.UpdatedAt.Time); order != 0 {
+		return order < 0
+	}
+	return o.EventTime.Before(stored.EventTime.Time)
+}
+
+// Delete remembers that an ID is deleted, and then deletes its object. Finalizers do the cleanup.
+func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Time) (Result, error) {
+	kind, ok := clerk.KindOf(id)
+	if !ok {
+		return "", &RefusedError{Reason: ReasonInvalid, cause: fmt.Errorf("%q is no Clerk ID", id)}
+	}
+	known, err := Deleted(ctx, m.client, instanceName, id)
+	if err != nil {
+		return "", err
+	}
+	var refusal error
+	if !known {
+		if refusal, err = m.bury(ctx, instanceName, id, at); err != nil {
+			return "", err
+		}
+	}
+	gone, err := m.remove(ctx, kind, instanceName, id)
+	switch {
+	case err != nil:
+		return "", err
+	case refusal != nil:
+		return "", refusal
+	case known && gone:
+		return Unchanged, nil
+	}
+	return Applied, nil
+}
+
+// bury writes the tombstone. A name that another instance's tombstone has is a refusal and not an error: the object
+// must go all the same.
+func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time) (refusal, err error) {
+	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(id)).
+		WithLabels(map[string]string{
+			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
+			clerkv1alpha1.LabelInstance:  instanceName,
+		}).
+		WithSpec(clerkv1alpha1ac.ClerkTombstoneSpec().
+			WithInstanceName(instanceName).
+			WithID(id).
+			WithDeletedAt(metav1.NewMicroTime(at)))
+	err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	if apierrors.IsInvalid(err) {
+		return &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
+	}
+	return nil, nil
+}
+
+// remove deletes the object of an ID if it is that instance's, and says whether there was nothing left to delete.
+func (m *Mirror) remove(ctx context.Context, kind clerk.Kind, instanceName, id string) (gone bool, err error) {
+	object := newObject(kind)
+	key := client.ObjectKey{Name: clerk.ObjectName(id)}
+	if err := m.client.Get(ctx, key, object); apierrors.IsNotFound(err) {
+		// The cache may not have seen the object yet.
+		if err := m.live.Get(ctx, key, object); apierrors.IsNotFound(err) {
+			return true, nil
+		} else if err != nil {
+			return false, fmt.Errorf("reading %s: %w", id, err)
+		}
+	} else if err != nil {
+		return false, fmt.Errorf("reading %s: %w", id, err)
+	}
+	if object.GetClerkID() != id || object.GetMirrored().InstanceName != instanceName ||
+		!object.GetDeletionTimestamp().IsZero() {
+		return true, nil
+	}
+	return false, DeleteObject(ctx, m.client, object)
+}
+
+// DeleteObject deletes exactly the object that was read: one that took its name in the meantime is another.
+func DeleteObject(ctx context.Context, c client.Writer, object client.Object) error {
+	err := c.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID())})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting %s: %w", object.GetName(), err)
+	}
+	return nil
+}
+
+// Deleted says whether any of the IDs has a tombstone of the instance.
+func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids ...string) (bool, error) {
+	for _, id := range ids {
+		var tombstone clerkv1alpha1.ClerkTombstone
+		err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, &tombstone)
+		if client.IgnoreNotFound(err) != nil {
+			return false, fmt.Errorf("reading the tombstone of %s: %w", id, err)
+		}
+		if err == nil && tombstone.Spec.ID == id && tombstone.Spec.InstanceName == instanceName {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func newObject(kind clerk.Kind) Object {
+	switch kind {
+	case clerk.KindUser:
+		return &clerkv1alpha1.ClerkUser{}
+	case clerk.KindOrganization:
+		return &clerkv1alpha1.ClerkOrganization{}
+	default:
+		return &clerkv1alpha1.ClerkOrganizationMembership{}
+	}
+}

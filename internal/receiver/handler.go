@@ -1,0 +1,350 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/instance"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+)
+
+// Handler serves Clerk's deliveries.
+type Handler struct {
+	instances *instance.Resolver
+	mirror    *mirror.Mirror
+	report    *Report
+	clock     clock.PassiveClock
+	log       logr.Logger
+	metrics   *metrics
+
+	requests, writes chan struct{}
+	draining         atomic.Bool
+	// Strangers and outages must not fill the log: each of these says so once in a while.
+	sayUnverified, sayNotConfigured, sayUnavailable rate.Sometimes
+}
+
+// NewHandler returns a handler that registers its metrics in registry.
+func NewHandler(
+	instances *instance.Resolver, m *mirror.Mirror, report *Report, c clock.PassiveClock, log logr.Logger,
+	registry prometheus.Registerer,
+) *Handler {
+	return &Handler{
+		instances: instances,
+		mirror:    m,
+		report:    report,
+		clock:     c,
+		log:       log,
+		metrics:   newMetrics(registry),
+		requests:  make(chan struct{}, maxRequests),
+		writes:    make(chan struct{}, maxWrites),
+
+		sayUnverified:    rate.Sometimes{First: 1, Interval: quietInterval},
+		sayNotConfigured: rate.Sometimes{First: 1, Interval: quietInterval},
+		sayUnavailable:   rate.Sometimes{First: 1, Interval: quietInterval},
+	}
+}
+
+// outcome is what a request comes to. The result is the answer's body and, with the event's type, a metric's label.
+type outcome struct {
+	code     int
+	result   string
+	instance string
+	event    string
+}
+
+// Results of requests that are not the mirror's.
+const (
+	resultIgnored       = "ignored"
+	resultForeign       = "foreign_instance"
+	resultSensitive     = "sensitive"
+	resultUnusable      = "unusable"
+	resultInvalid       = "invalid"
+	resultUnverified    = "unverified"
+	resultNotFound      = "not_found"
+	resultNotPost       = "method_not_allowed"
+	resultTooLarge      = "too_large"
+	resultNotConfigured = "not_configured"
+	resultUnavailable   = "unavailable"
+	resultPanic         = "panic"
+)
+
+// bodies are the answers: constant, and without anything of the request, since Clerk's dashboard keeps them.
+var bodies = map[string]string{
+	string(mirror.Applied):   `{"result":"applied"}`,
+	string(mirror.Unchanged): `{"result":"unchanged"}`,
+	string(mirror.Stale):     `{"result":"stale"}`,
+	resultIgnored:            `{"result":"ignored"}`,
+	resultForeign:            `{"result":"ignored","reason":"the event is of another Clerk instance"}`,
+	resultSensitive:          `{"result":"ignored","reason":"do not subscribe to this event type"}`,
+	resultUnusable:           `{"result":"ignored","reason":"the event cannot be used"}`,
+	resultInvalid:            `{"error":"the body is not a JSON object"}`,
+	resultUnverified:         `{"error":"the signature headers are missing or do not verify"}`,
+	resultNotFound:           `{"error":"there is no such webhook"}`,
+	resultNotPost:            `{"error":"use POST"}`,
+	resultTooLarge:           `{"error":"the body is larger than 1 MiB"}`,
+	resultNotConfigured:      `{"error":"no usable signing secret is configured"}`,
+	resultUnavailable:        `{"error":"try again later"}`,
+	resultPanic:              `{"error":"internal error"}`,
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := h.clock.Now()
+	h.metrics.inFlight.Inc()
+	defer h.metrics.inFlight.Dec()
+	out := h.guarded(w, r)
+
+	h.metrics.requests.WithLabelValues(out.instance, typeLabel(out.event), out.result, strconv.Itoa(out.code)).Inc()
+	h.metrics.duration.WithLabelValues(out.result).Observe(h.clock.Since(start).Seconds())
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	switch out.code {
+	case http.StatusMethodNotAllowed:
+		header.Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		header.Set("Retry-After", retryAfter)
+	}
+	w.WriteHeader(out.code)
+	_, _ = io.WriteString(w, bodies[out.result]+"\n") // a sender that is gone needs no answer
+}
+
+// guarded bounds what is served at once, and keeps a bug in one request from being more than that. What panicked is not
+// logged with the value, which may hold some of the body.
+func (h *Handler) guarded(w http.ResponseWriter, r *http.Request) (out outcome) {
+	defer func() {
+		if recover() != nil {
+			h.log.Error(errors.New("panic"), "Serving a delivery failed; please report this", "stack", string(debug.Stack()))
+			out = outcome{code: http.StatusInternalServerError, result: resultPanic}
+		}
+	}()
+	select {
+	case h.requests <- struct{}{}:
+		defer func() { <-h.requests }()
+	default:
+		return outcome{code: http.StatusServiceUnavailable, result: resultUnavailable}
+	}
+	return h.serve(w, r)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
+	name, ok := instanceName(r.URL.Path)
+	switch {
+	case !ok:
+		return outcome{code: http.StatusNotFound, result: resultNotFound}
+	case r.Method != http.MethodPost:
+		return outcome{code: http.StatusMethodNotAllowed, result: resultNotPost}
+	case h.draining.Load():
+		return outcome{code: http.StatusServiceUnavailable, result: resultUnavailable}
+	}
+	config, err := h.instances.Get(r.Context(), name)
+	switch {
+	case errors.Is(err, instance.ErrNotFound):
+		return outcome{code: http.StatusNotFound, result: resultNotFound}
+	case errors.Is(err, instance.ErrNotConfigured):
+		return h.notConfigured(name, err.Error())
+	case err != nil:
+		return h.unavailable(name, "", err)
+	}
+	return h.receive(w, r, config)
+}
+
+// receive takes a request for a known instance as far as a verified, decoded event.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, config *clerkv1alpha1.ClerkInstance) outcome {
+	verifiers, problems, err := h.instances.Verifiers(r.Context(), config)
+	if err != nil {
+		return h.unavailable(config.Name, "", err)
+	}
+	if len(verifiers) == 0 {
+		return h.notConfigured(config.Name, instance.Describe(problems))
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			return outcome{code: http.StatusRequestEntityTooLarge, result: resultTooLarge, instance: config.Name}
+		}
+		return outcome{code: http.StatusBadRequest, result: resultInvalid, instance: config.Name}
+	}
+	received, err := verify(r.Header, body, verifiers, h.clock.Now())
+	if err != nil {
+		return h.unverified(config.Name, err)
+	}
+	event, err := clerk.Decode(body)
+	if errors.Is(err, clerk.ErrNotAnObject) {
+		return outcome{code: http.StatusBadRequest, result: resultInvalid, instance: config.Name}
+	}
+	log := h.log.WithValues("instance", config.Name, "messageID", received.messageID, "type", typeForPeople(event.Type))
+	return h.process(logr.NewContext(r.Context(), log), config, received, event, err)
+}
+
+// process does what a verified event asks for. undecodable is why it cannot be told what that is.
+func (h *Handler) process(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event, undecodable error,
+) outcome {
+	log := logr.FromContextOrDiscard(ctx)
+	out := outcome{code: http.StatusOK, instance: config.Name, event: event.Type}
+	if config.Spec.InstanceID != "" && event.InstanceID != config.Spec.InstanceID {
+		log.Info("Ignored an event of another Clerk instance; check spec.instanceID and where the endpoint's secret is from")
+		out.result = resultForeign
+		return out
+	}
+	h.noteEvent(config.Name, event)
+	switch {
+	case undecodable != nil:
+		return h.unusable(ctx, out, received, undecodable)
+	case sensitive[event.Type]:
+		log.Info("Ignored an event that carries messages and one-time codes; unsubscribe the endpoint from it in Clerk")
+		out.result = resultSensitive
+		return out
+	case !event.Mirrored():
+		log.Info("Ignored an event of a type that is not mirrored")
+		out.result = resultIgnored
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, processTimeout)
+	defer cancel()
+	select {
+	case h.writes <- struct{}{}:
+		defer func() { <-h.writes }()
+	case <-ctx.Done():
+		return h.unavailable(config.Name, event.Type, ctx.Err())
+	}
+	result, err := h.store(ctx, config, received, event)
+	var refused *mirror.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return h.unusable(ctx, out, received, err)
+	case err != nil:
+		return h.unavailable(config.Name, event.Type, err)
+	}
+	log.V(1).Info("Stored an event", "result", result)
+	out.result = string(result)
+	return out
+}
+
+func (h *Handler) store(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event,
+) (mirror.Result, error) {
+	if event.Deleted != "" {
+		at := event.Time
+		if at.IsZero() {
+			at = received.sentAt
+		}
+		return h.mirror.Delete(ctx, config.Name, event.Deleted, at)
+	}
+	object := event.Object(clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()})
+	if len(object.Dropped) > 0 {
+		logr.FromContextOrDiscard(ctx).Info("Left out what the cluster could not hold", "id", object.ID, "fields", object.Dropped)
+	}
+	return h.mirror.Apply(ctx, object)
+}
+
+// noteEvent records that an event arrived, and how late.
+func (h *Handler) noteEvent(instanceName string, event *clerk.Event) {
+	now := h.clock.Now()
+	h.metrics.lastEvent.WithLabelValues(instanceName).Set(float64(now.UnixMilli()) / 1000)
+	if !event.Time.IsZero() {
+		h.metrics.lag.WithLabelValues(instanceName).Observe(max(0, now.Sub(event.Time).Seconds()))
+		h.report.Event(instanceName, event.Time)
+	}
+}
+
+// unusable acknowledges what no retry can mend, and leaves a trace of it where people look.
+func (h *Handler) unusable(ctx context.Context, out outcome, received delivery, err error) outcome {
+	reason := "Invalid"
+	var undecodable *clerk.UnusableError
+	var refused *mirror.RefusedError
+	switch {
+	case errors.As(err, &undecodable):
+		reason = undecodable.Reason
+	case errors.As(err, &refused):
+		reason = refused.Reason
+	}
+	logr.FromContextOrDiscard(ctx).Info("Acknowledged an event that cannot be used", "reason", reason)
+	h.report.Failure(out.instance, clerkv1alpha1.DeliveryFailure{
+		MessageID: received.messageID,
+		Type:      typeForPeople(out.event),
+		Reason:    reason,
+		Time:      metav1.NewTime(h.clock.Now()),
+	})
+	out.result = resultUnusable
+	return out
+}
+
+func (h *Handler) unverified(instanceName string, err error) outcome {
+	h.metrics.verifications.WithLabelValues(instanceName, verificationReason(err)).Inc()
+	h.sayUnverified.Do(func() {
+		h.log.Info("Refused a delivery that is not proven to be Clerk's", "instance", instanceName,
+			"reason", verificationReason(err))
+	})
+	return outcome{code: http.StatusBadRequest, result: resultUnverified, instance: instanceName}
+}
+
+func verificationReason(err error) string {
+	var reason verificationError
+	if errors.As(err, &reason) {
+		return string(reason)
+	}
+	return "unknown"
+}
+
+func (h *Handler) notConfigured(instanceName, why string) outcome {
+	h.sayNotConfigured.Do(func() {
+		h.log.Error(errors.New(why), "No usable signing secret; deliveries are answered with 500", "instance", instanceName)
+	})
+	return outcome{code: http.StatusInternalServerError, result: resultNotConfigured, instance: instanceName}
+}
+
+func (h *Handler) unavailable(instanceName, eventType string, err error) outcome {
+	h.sayUnavailable.Do(func() {
+		h.log.Error(err, "Could not store an event; the sender will try again", "instance", instanceName,
+			"type", typeForPeople(eventType))
+	})
+	return outcome{
+		code: http.StatusServiceUnavailable, result: resultUnavailable, instance: instanceName, event: eventType,
+	}
+}
+
+// instanceName returns the instance that a path stands for.
+func instanceName(path string) (string, bool) {
+	rest, ok := strings.CutPrefix(path, clerkv1alpha1.WebhookPath)
+	if !ok {
+		return "", false
+	}
+	if rest = strings.TrimSuffix(rest, "/"); rest == "" {
+		return clerkv1alpha1.DefaultInstanceName, true
+	}
+	name := strings.TrimPrefix(rest, "/")
+	return name, len(name) == len(rest)-1 && name != "" && !strings.Contains(name, "/")
+}
+
+// typeForPeople bounds a type that the catalogue does not know, for logs and status.
+func typeForPeople(eventType string) string {
+	if catalogue[eventType] {
+		return eventType
+	}
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-' {
+			return r
+		}
+		return -1
+	}, eventType)
+	return clean[:min(len(clean), 64)]
+}

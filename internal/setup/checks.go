@@ -1,0 +1,104 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/discovery"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/receiver"
+)
+
+// discoveryInterval is how often the API server is asked what it serves, however often readiness is.
+const discoveryInterval = 10 * time.Second
+
+// addChecks makes the manager ready only when it can do its work: the caches are synced, the CRDs are served and the
+// receiver listens.
+func addChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) error {
+	received := []client.Object{
+		&clerkv1alpha1.ClerkInstance{}, &clerkv1alpha1.ClerkTombstone{}, &clerkv1alpha1.ClerkUser{},
+		&clerkv1alpha1.ClerkOrganization{}, &clerkv1alpha1.ClerkOrganizationMembership{}, &corev1.Secret{},
+	}
+	synced := make([]func() bool, 0, len(received))
+	for _, object := range received {
+		informer, err := mgr.GetCache().GetInformer(ctx, object)
+		if err != nil {
+			return fmt.Errorf("adding the cache of %T: %w", object, err)
+		}
+		synced = append(synced, informer.HasSynced)
+	}
+	served, err := newServedCheck(mgr)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddReadyzCheck("caches", func(*http.Request) error {
+			for _, hasSynced := range synced {
+				if !hasSynced() {
+					return errors.New("the caches are not synced yet")
+				}
+			}
+			return nil
+		}),
+		mgr.AddReadyzCheck("crds", served.check),
+		mgr.AddReadyzCheck("receiver", server.Check),
+	)
+}
+
+// servedCheck asks the API server whether it serves every kind.
+type servedCheck struct {
+	discovery discovery.DiscoveryInterface
+	kinds     sets.Set[string]
+
+	mu    sync.Mutex
+	asked time.Time
+	last  error
+}
+
+func newServedCheck(mgr ctrl.Manager) (*servedCheck, error) {
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("building the discovery client: %w", err)
+	}
+	return &servedCheck{discovery: client, kinds: sets.New(
+		"ClerkInstance", "ClerkUser", "ClerkOrganization", "ClerkOrganizationMembership", "ClerkTenantClass", "ClerkTombstone",
+	)}, nil
+}
+
+func (c *servedCheck) check(*http.Request) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.asked) >= discoveryInterval {
+		c.last, c.asked = c.ask(), time.Now()
+	}
+	return c.last
+}
+
+func (c *servedCheck) ask() error {
+	list, err := c.discovery.ServerResourcesForGroupVersion(clerkv1alpha1.SchemeGroupVersion.String())
+	if err != nil {
+		return fmt.Errorf("asking whether the CRDs are served: %w", err)
+	}
+	missing := c.kinds.Clone()
+	for _, resource := range list.APIResources {
+		missing.Delete(resource.Kind)
+	}
+	if missing.Len() > 0 {
+		return fmt.Errorf("the API server does not serve %v; apply the CRDs", sets.List(missing))
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package setup builds the manager: the same one for the binary and for the tests.
+package setup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/controller"
+	"github.com/clerk-operator/clerk-operator/internal/instance"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/internal/options"
+	"github.com/clerk-operator/clerk-operator/internal/receiver"
+)
+
+// gracePeriod is how long the manager may take to stop: longer than the receiver drains, shorter than the pod's
+// termination grace period.
+const gracePeriod = receiver.DrainTimeout + 5*time.Second
+
+// Scheme returns a scheme with every kind that the manager handles.
+func Scheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(clerkv1alpha1.AddToScheme(scheme))
+	// +kubebuilder:scaffold:scheme
+	return scheme
+}
+
+// Manager returns a manager with the receiver, the reconcilers and the health checks, and the receiver's server.
+func Manager(
+	ctx context.Context, config *rest.Config, o *options.Options, registry prometheus.Registerer,
+) (ctrl.Manager, *receiver.Server, error) {
+	// The API server's own priority and fairness decides what waits; a second, blind limit here would only slow down.
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	mgr, err := ctrl.NewManager(config, managerOptions(o))
+	if err != nil {
+		return nil, nil, fmt.Errorf("building the manager: %w", err)
+	}
+	instances := instance.NewResolver(mgr.GetClient(), o.Namespace, o.WebhookSecret)
+	server, err := addReceiver(mgr, o, instances, registry)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := controller.Setup(ctx, mgr, instances, clock.RealClock{}); err != nil {
+		return nil, nil, err
+	}
+	// +kubebuilder:scaffold:builder
+	if err := addChecks(ctx, mgr, server); err != nil {
+		return nil, nil, err
+	}
+	return mgr, server, nil
+}
+
+func managerOptions(o *options.Options) ctrl.Options {
+	return ctrl.Options{
+		Scheme:                  Scheme(),
+		Cache:                   cacheOptions(o.Namespace),
+		Metrics:                 metricsOptions(o.MetricsBindAddress),
+		HealthProbeBindAddress:  o.HealthProbeBindAddress,
+		LeaderElection:          o.LeaderElect,
+		LeaderElectionID:        "leader." + clerkv1alpha1.GroupName,
+		LeaderElectionNamespace: o.Namespace,
+		// The process ends when the manager does, so a lease that is given up is not used any more.
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       ptr.To(gracePeriod),
+	}
+}
+
+// cacheOptions keep out of memory what is not the operator's: Secrets of other namespaces, which it may not read
+// anyway, and namespaces and bindings that it did not make.
+func cacheOptions(namespace string) cache.Options {
+	managed := labels.SelectorFromSet(labels.Set{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy})
+	// What the mirror's objects are owned by is never asked for; what tenants' objects are owned by is.
+	unowned := cache.ByObject{Transform: cache.TransformStripManagedFields()}
+	return cache.Options{
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {
+				Namespaces: map[string]cache.Config{namespace: {}},
+				Transform:  cache.TransformStripManagedFields(),
+			},
+			&corev1.Namespace{}:                          {Label: managed},
+			&rbacv1.RoleBinding{}:                        {Label: managed},
+			&clerkv1alpha1.ClerkUser{}:                   unowned,
+			&clerkv1alpha1.ClerkOrganization{}:           unowned,
+			&clerkv1alpha1.ClerkOrganizationMembership{}: unowned,
+			&clerkv1alpha1.ClerkTombstone{}:              unowned,
+		},
+	}
+}
+
+func metricsOptions(address string) metricsserver.Options {
+	return metricsserver.Options{
+		BindAddress:    address,
+		SecureServing:  address != "0",
+		FilterProvider: filters.WithAuthenticationAndAuthorization,
+	}
+}
+
+// addReceiver adds the receiver, and the caches that it reads: a replica that is not the leader needs them, too.
+func addReceiver(
+	mgr ctrl.Manager, o *options.Options, instances *instance.Resolver, registry prometheus.Registerer,
+) (*receiver.Server, error) {
+	log := mgr.GetLogger().WithName("receiver")
+	report := receiver.NewReport(mgr.GetClient(), log)
+	handler := receiver.NewHandler(instances, mirror.New(mgr.GetClient(), mgr.GetAPIReader()), report,
+		clock.RealClock{}, log, registry)
+	server := receiver.NewServer(handler, o.ReceiverBindAddress, o.ReceiverCertDir, log)
+	if err := mgr.Add(report); err != nil {
+		return nil, fmt.Errorf("adding the report: %w", err)
+	}
+	if err := mgr.Add(server); err != nil {
+		return nil, fmt.Errorf("adding the receiver: %w", err)
+	}
+	return server, nil
+}

@@ -1,0 +1,201 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package installation installs the operator on a control plane as its users do, with the project's own kustomize
+// output, and runs the built manager as a process under its own service account, and so with exactly the rights that
+// config/rbac gives. The demo, the end-to-end tests and the benchmarks share it.
+package installation
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/test/controlplane"
+)
+
+const (
+	// Namespace is the operator's own.
+	Namespace = "clerk-operator-system"
+	// ServiceAccount is who the manager is.
+	ServiceAccount = "clerk-operator-controller-manager"
+
+	readyTimeout = time.Minute
+	// stopGrace is longer than the manager's own.
+	stopGrace = 40 * time.Second
+)
+
+// Installation is the operator's objects on a control plane.
+type Installation struct {
+	ControlPlane *controlplane.ControlPlane
+	// Client is the administrator's, without a cache.
+	Client client.Client
+
+	root string
+}
+
+// Install applies config/default of the module in the root folder. It does not run anything: no kubelet does.
+func Install(ctx context.Context, cp *controlplane.ControlPlane, root string) (*Installation, error) {
+	out, err := cp.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "default")).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("applying config/default: %w\n%s", err, out)
+	}
+	out, err = cp.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the CRDs: %w\n%s", err, out)
+	}
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(clerkv1alpha1.AddToScheme(scheme))
+	c, err := client.New(cp.Config(), client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("building the client: %w", err)
+	}
+	return &Installation{ControlPlane: cp, Client: c, root: root}, nil
+}
+
+// SetSigningSecret writes the signing secret where config/samples/clerkinstance.yaml looks for it.
+func (i *Installation) SetSigningSecret(ctx context.Context, secret string) error {
+	object := &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "clerk-webhook"},
+		StringData: map[string]string{"signing-secret": secret},
+	}
+	out, err := i.apply(ctx, object)
+	if err != nil {
+		return fmt.Errorf("writing the signing secret: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (i *Installation) apply(ctx context.Context, object client.Object) (string, error) {
+	existing := object.DeepCopyObject().(client.Object)
+	err := i.Client.Create(ctx, existing)
+	if client.IgnoreAlreadyExists(err) != nil {
+		return "", err
+	}
+	if err == nil {
+		return "created", nil
+	}
+	return "updated", i.Client.Update(ctx, object)
+}
+
+// Manager is a running manager.
+type Manager struct {
+	// URL is where webhooks are received, without a path.
+	URL string
+	// Health is where /healthz and /readyz are, without a path.
+	Health string
+	// Process is the manager's.
+	Process *controlplane.Process
+}
+
+// ManagerOptions say how a manager is run. The zero value is good.
+type ManagerOptions struct {
+	// Name tells several managers apart; it names the log.
+	Name string
+	// ReceiverAddress is where webhooks are received (host:port); the default is a free port of the loopback address.
+	ReceiverAddress string
+	// Args are more flags.
+	Args []string
+	// Env are more variables, as NAME=value.
+	Env []string
+}
+
+// StartManager runs bin/manager under its service account and waits until it is ready.
+func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Manager, error) {
+	if o.Name == "" {
+		o.Name = "manager"
+	}
+	config, err := i.ControlPlane.ServiceAccountConfig(ctx, Namespace, ServiceAccount)
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := filepath.Join(i.ControlPlane.Dir(), o.Name+".kubeconfig")
+	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
+		return nil, err
+	}
+	if o.ReceiverAddress == "" {
+		if o.ReceiverAddress, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
+	health, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{
+		"--kubeconfig=" + kubeconfig, "--namespace=" + Namespace, "--metrics-bind-address=0",
+		"--receiver-bind-address=" + o.ReceiverAddress, "--health-probe-bind-address=" + health,
+	}, o.Args...)
+	// The process must outlive the call, whose context may be one step's.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(i.root, "bin", "manager"), args...)
+	cmd.Env = append(os.Environ(), o.Env...)
+	process, err := controlplane.StartProcess(o.Name, cmd, filepath.Join(i.ControlPlane.Dir(), "logs", o.Name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{URL: "http://" + o.ReceiverAddress, Health: "http://" + health, Process: process}
+	if err := m.waitReady(ctx); err != nil {
+		_ = process.Kill()
+		return nil, fmt.Errorf("%w\n%s", err, process.LogTail(20))
+	}
+	return m, nil
+}
+
+// Stop ends the manager as a pod's end does.
+func (m *Manager) Stop() error { return m.Process.Stop(stopGrace) }
+
+func (m *Manager) waitReady(ctx context.Context) error {
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
+		select {
+		case <-m.Process.Exited():
+			return false, fmt.Errorf("the manager ended: %w", m.Process.Err())
+		default:
+		}
+		return m.Ready(ctx), nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the manager to be ready: %w", err)
+	}
+	return nil
+}
+
+// Ready says whether the manager's readiness check passes.
+func (m *Manager) Ready(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.Health+"/readyz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// freeAddress returns an address of the loopback interface that nothing listens on.
+func freeAddress(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	address := listener.Addr().String()
+	return address, listener.Close()
+}
