@@ -40,8 +40,10 @@ deploy: ## Install the operator with the image IMG into kubectl's cluster.
 	$(call with-image,config/default) | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: ## Remove the operator from kubectl's cluster, and keep the CRDs and everything that is theirs.
-	$(KUSTOMIZE) build config/default | $(TOOL) kustomize cfg grep --invert-match "kind=CustomResourceDefinition" 2>/dev/null | $(KUBECTL) delete --ignore-not-found -f -
+undeploy: ## Remove the operator from kubectl's cluster, and keep the CRDs, the mirrored objects and the tenants.
+	$(KUBECTL) delete --ignore-not-found clusterrolebinding,clusterrole \
+		-l app.kubernetes.io/name=clerk-operator,app.kubernetes.io/managed-by=kustomize
+	$(KUBECTL) delete --ignore-not-found namespace clerk-operator-system
 
 .PHONY: run
 run: build ## Run the manager on this machine against kubectl's cluster.
@@ -71,7 +73,7 @@ generate: ## Generate CRDs, RBAC, deepcopy, apply configurations and the API ref
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
 		crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./internal/... output:rbac:artifacts:config=config/rbac
-	$(TOOL) crd-ref-docs --source-path=api/v1alpha1 --config=hack/api-docs/config.yaml --templates-dir=hack/api-docs/templates \
+	$(TOOL) crd-ref-docs --source-path=api/v1alpha1 --config=hack/api-docs/config.yaml \
 		--renderer=markdown --output-path=docs/reference/api.md >/dev/null
 
 .PHONY: lint
@@ -102,14 +104,14 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 	@for package in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
 		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$package/*_test.go | cut -d' ' -f2); do \
 			echo "== $$package $$target"; \
-			go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) ./$$package; \
+			go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x ./$$package; \
 		done; \
 	done
 
-# with-image builds a kustomization with the image IMG, in a scratch overlay: no file of the checkout changes.
+# with-image builds a kustomization with the image IMG in a scratch overlay, so that no file of the checkout changes.
 define with-image
-overlay=$$(mktemp -d ./.overlay-XXXXXX); trap 'rm -rf "$$overlay"' EXIT; \
+overlay=$$(mktemp -d ./.overlay-XXXXXX); trap 'rm -rf "$$overlay"' EXIT; image=$(IMG); \
 	printf 'resources: [../$(1)]\nimages: [{name: ghcr.io/clerk-operator/clerk-operator, newName: "%s", newTag: "%s"}]\n' \
-		"$(firstword $(subst :, ,$(IMG)))" "$(lastword $(subst :, ,$(IMG)))" >"$$overlay/kustomization.yaml"; \
+		"$${image%:*}" "$${image##*:}" >"$$overlay/kustomization.yaml"; \
 	$(KUSTOMIZE) build "$$overlay"
 endef

@@ -27,16 +27,16 @@ type ClerkInstanceSpec struct {
 
 	// users says what is mirrored of the users.
 	// +optional
-	Users *ClerkInstanceUsers `json:"users,omitempty"`
+	Users ClerkInstanceUsers `json:"users,omitzero"`
 
 	// access says who a Clerk user is to the Kubernetes API server.
 	// +optional
 	// +kubebuilder:default={usernamePrefix: "clerk:"}
-	Access *ClerkInstanceAccess `json:"access,omitempty"`
+	Access ClerkInstanceAccess `json:"access,omitzero"`
 
 	// tenantEnvironment is what tenants are told of the instance in the Secret clerk-organization.
 	// +optional
-	TenantEnvironment *ClerkInstanceTenantEnvironment `json:"tenantEnvironment,omitempty"`
+	TenantEnvironment ClerkInstanceTenantEnvironment `json:"tenantEnvironment,omitzero"`
 }
 
 // ClerkInstanceWebhook says how deliveries are verified.
@@ -119,6 +119,7 @@ type ClerkInstanceTenantEnvironment struct {
 }
 
 // ClerkInstanceCounts are the mirrored objects of an instance.
+// +kubebuilder:validation:MinProperties=1
 type ClerkInstanceCounts struct {
 	// users is the number of ClerkUsers.
 	// +optional
@@ -162,12 +163,12 @@ type DeliveryFailure struct {
 }
 
 // ClerkInstanceStatus is what the operator knows of the instance.
-// +kubebuilder:validation:MinProperties=1
 type ClerkInstanceStatus struct {
 	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -188,11 +189,12 @@ type ClerkInstanceStatus struct {
 
 	// counts are the mirrored objects of the instance, to within a minute.
 	// +optional
-	Counts *ClerkInstanceCounts `json:"counts,omitempty"`
+	Counts ClerkInstanceCounts `json:"counts,omitzero"`
 
 	// failures are the last deliveries that were authentic and could not be used, newest last.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
 	Failures []DeliveryFailure `json:"failures,omitempty"`
 }
@@ -234,17 +236,11 @@ func (i *ClerkInstance) GetConditions() *[]metav1.Condition { return &i.Status.C
 
 // UsernamePrefix returns what stands before a user's ID in RBAC subjects.
 func (i *ClerkInstance) UsernamePrefix() string {
-	if i.Spec.Access == nil {
-		return DefaultUsernamePrefix
-	}
 	return cmp.Or(i.Spec.Access.UsernamePrefix, DefaultUsernamePrefix)
 }
 
 // UserProfile returns how much of a user is mirrored.
 func (i *ClerkInstance) UserProfile() UserProfile {
-	if i.Spec.Users == nil {
-		return UserProfileFull
-	}
 	return cmp.Or(i.Spec.Users.Profile, UserProfileFull)
 }
 

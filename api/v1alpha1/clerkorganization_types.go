@@ -72,12 +72,12 @@ type NamespaceReference struct {
 }
 
 // ClerkOrganizationStatus is what the operator makes of the organization.
-// +kubebuilder:validation:MinProperties=1
 type ClerkOrganizationStatus struct {
 	// conditions tell the state of the tenant. Known types: Ready, NamespaceReady, AccessReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -94,7 +94,7 @@ type ClerkOrganizationStatus struct {
 
 	// namespace is the organization's namespace. Its name is chosen once and never changes.
 	// +optional
-	Namespace *NamespaceReference `json:"namespace,omitempty"`
+	Namespace NamespaceReference `json:"namespace,omitzero"`
 
 	// members is the number of memberships of the organization.
 	// +optional

@@ -44,12 +44,12 @@ type ClerkOrganizationMembershipSpec struct {
 }
 
 // ClerkOrganizationMembershipStatus is what the operator makes of the membership.
-// +kubebuilder:validation:MinProperties=1
 type ClerkOrganizationMembershipStatus struct {
 	// conditions tell the state of the membership. Known types: Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -61,6 +61,7 @@ type ClerkOrganizationMembershipStatus struct {
 	// clusterRoles are the ClusterRoles that the member is to hold in the organization's namespace.
 	// +optional
 	// +listType=set
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253

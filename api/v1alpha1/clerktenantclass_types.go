@@ -16,7 +16,7 @@ type ClerkTenantClassSpec struct {
 	// selector says which organizations the class is for; {} selects every organization. Any Clerk user can create
 	// organizations, so to select all of them is to let everybody who can sign up have a namespace.
 	// +required
-	Selector *ClerkTenantClassSelector `json:"selector,omitempty"`
+	Selector *ClerkTenantClassSelector `json:"selector,omitempty"` //nolint:kubeapilinter // {} is a value: every organization
 
 	// priority decides between classes that select the same organization: the highest wins, then the first by name.
 	// +optional
@@ -32,13 +32,14 @@ type ClerkTenantClassSpec struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=role
+	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=64
 	Access []ClerkTenantClassAccess `json:"access,omitempty"`
 
 	// deletion says what happens to the namespace when the organization is deleted. Access always goes at once.
 	// +optional
 	// +kubebuilder:default={policy: "Delete", gracePeriod: "72h"}
-	Deletion *ClerkTenantClassDeletion `json:"deletion,omitempty"`
+	Deletion ClerkTenantClassDeletion `json:"deletion,omitzero"`
 }
 
 // ClerkTenantClassSelector selects organizations. Its parts are ANDed; an empty selector selects every organization.
@@ -90,12 +91,14 @@ type ClerkTenantClassNamespace struct {
 
 	// labels are put on every namespace of the class.
 	// +optional
+	// +kubebuilder:validation:MinProperties=0
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('clerk-operator.dev/') && !k.contains('kubernetes.io/metadata.name') && !k.startsWith('pod-security.kubernetes.io/') && k != 'app.kubernetes.io/managed-by')",message="labels of clerk-operator.dev, pod-security.kubernetes.io, app.kubernetes.io/managed-by and kubernetes.io/metadata.name are the operator's own; use podSecurity for pod security"
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
 	// annotations are put on every namespace of the class.
 	// +optional
+	// +kubebuilder:validation:MinProperties=0
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('clerk-operator.dev/'))",message="annotations of clerk-operator.dev are the operator's own"
 	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
@@ -158,12 +161,12 @@ type ClerkTenantClassDeletion struct {
 }
 
 // ClerkTenantClassStatus is what the operator makes of the class.
-// +kubebuilder:validation:MinProperties=1
 type ClerkTenantClassStatus struct {
 	// conditions tell the state of the class. Known types: Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -204,15 +207,12 @@ func (c *ClerkTenantClass) GetConditions() *[]metav1.Condition { return &c.Statu
 
 // DeletionPolicy returns what happens to a namespace whose organization is deleted.
 func (c *ClerkTenantClass) DeletionPolicy() DeletionPolicy {
-	if c.Spec.Deletion == nil {
-		return DeletionDelete
-	}
 	return cmp.Or(c.Spec.Deletion.Policy, DeletionDelete)
 }
 
 // GracePeriod returns how long a deleted organization's namespace is kept.
 func (c *ClerkTenantClass) GracePeriod() time.Duration {
-	if c.Spec.Deletion == nil || c.Spec.Deletion.GracePeriod == nil {
+	if c.Spec.Deletion.GracePeriod == nil {
 		return DefaultGracePeriod
 	}
 	return c.Spec.Deletion.GracePeriod.Duration

@@ -30,12 +30,12 @@ type ClerkTombstoneSpec struct {
 }
 
 // ClerkTombstoneStatus says how long the deletion is remembered.
-// +kubebuilder:validation:MinProperties=1
 type ClerkTombstoneStatus struct {
 	// conditions tell the state of the tombstone. Known types: Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 

@@ -84,12 +84,12 @@ const (
 )
 
 // ClerkUserStatus is what the operator makes of the user.
-// +kubebuilder:validation:MinProperties=1
 type ClerkUserStatus struct {
 	// conditions tell the state of the user. Known types: Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 

@@ -121,7 +121,8 @@ func created(m *clerkv1alpha1.ClerkOrganizationMembership) metav1.MicroTime {
 // never anything that the user can change.
 func Username(prefix, userID string) string { return prefix + userID }
 
-// UserID returns the Clerk user ID in a username, whatever its prefix, and false where there is none.
+// UserID returns what stands for the Clerk user ID in a username, whatever its prefix, and false where nothing does. It
+// is for finding things, and grants nothing.
 func UserID(username string) (string, bool) {
 	at := strings.LastIndex(username, "user_")
 	if at < 0 {

@@ -20,16 +20,19 @@ const (
 // metadata returns public metadata as it is stored: normalised, so that the same metadata is the same bytes. It
 // returns nil for none, and false for metadata that the API server could not hold, which is left out whole.
 func metadata(raw json.RawMessage) (*apiextensionsv1.JSON, bool) {
-	if len(raw) == 0 || string(raw) == "null" || string(raw) == "{}" {
+	if len(raw) == 0 || string(raw) == "null" {
 		return nil, true
 	}
 	if len(raw) > maxMetadata || depth(raw) > maxMetadataDepth {
 		return nil, false
 	}
 	var object map[string]any
-	// Kubernetes' own decoder keeps whole numbers whole and refuses numbers that it could not store.
+	// Kubernetes' own decoder reads numbers as the API server stores them, and refuses those that it could not.
 	if err := kjson.Unmarshal(raw, &object); err != nil || object == nil {
 		return nil, false
+	}
+	if len(object) == 0 {
+		return nil, true
 	}
 	normalised, err := json.Marshal(object)
 	if err != nil {

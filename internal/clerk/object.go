@@ -97,8 +97,8 @@ func (g *Organization) Object(source Source) *Object {
 	if kind, ok := KindOf(g.CreatedBy); ok && kind == KindUser {
 		spec.WithCreatedBy(g.CreatedBy)
 	}
-	if g.MaxAllowedMemberships != nil && *g.MaxAllowedMemberships >= 0 {
-		spec.WithMaxAllowedMemberships(*g.MaxAllowedMemberships)
+	if limit := g.MaxAllowedMemberships.int64; limit != nil && *limit >= 0 {
+		spec.WithMaxAllowedMemberships(*limit)
 	}
 	var ok bool
 	if spec.PublicMetadata, ok = metadata(g.PublicMetadata); !ok {
@@ -122,7 +122,12 @@ func (m *Membership) Object(source Source) *Object {
 		WithOrganizationID(organizationID).
 		WithUserID(userID)
 	spec.MirroredApplyConfiguration = o.mirrored(m.CreatedAt)
-	spec.Role = optional(text(m.Role, maxRole))
+	// A role decides on access: it is taken exactly as it is or not at all.
+	if m.Role == text(m.Role, maxRole) {
+		spec.Role = optional(m.Role)
+	} else {
+		o.Dropped = append(o.Dropped, "role")
+	}
 	object := clerkv1alpha1ac.ClerkOrganizationMembership(ObjectName(m.ID)).
 		WithLabels(o.labels(map[string]string{
 			clerkv1alpha1.LabelMembershipID:   m.ID,

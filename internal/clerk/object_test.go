@@ -4,6 +4,7 @@
 package clerk_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -24,9 +25,9 @@ import (
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
 // fixtures are deliveries by the name of their file.
-func fixtures(t testing.TB) map[string][]byte {
-	t.Helper()
-	g := NewWithT(t)
+func fixtures(tb testing.TB) map[string][]byte {
+	tb.Helper()
+	g := NewWithT(tb)
 	paths, err := filepath.Glob("testdata/events/*.json")
 	g.Expect(err).NotTo(HaveOccurred())
 	bodies := map[string][]byte{}
@@ -134,7 +135,7 @@ func TestFixtures_privateDataIsDropped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			var raw any
-			decoder := json.NewDecoder(strings.NewReader(string(body)))
+			decoder := json.NewDecoder(bytes.NewReader(body))
 			decoder.UseNumber()
 			g.Expect(decoder.Decode(&raw)).To(Succeed())
 			found := map[string]bool{}

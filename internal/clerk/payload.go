@@ -54,7 +54,7 @@ type Organization struct {
 	Name                  string          `json:"name"`
 	Slug                  string          `json:"slug"`
 	CreatedBy             string          `json:"created_by"`
-	MaxAllowedMemberships *int64          `json:"max_allowed_memberships"`
+	MaxAllowedMemberships wholeNumber     `json:"max_allowed_memberships"`
 	PublicMetadata        json.RawMessage `json:"public_metadata"`
 	CreatedAt             epoch           `json:"created_at"`
 	UpdatedAt             epoch           `json:"updated_at"`
@@ -78,6 +78,17 @@ type forbidding bool
 // UnmarshalJSON reads false and null as false and everything else as true.
 func (f *forbidding) UnmarshalJSON(data []byte) error {
 	*f = string(data) != "false" && string(data) != "null"
+	return nil
+}
+
+// wholeNumber is a number, or nothing where what was sent is none: a limit that cannot be read is not a limit of 0.
+type wholeNumber struct{ *int64 }
+
+// UnmarshalJSON reads a whole number; whatever else it is given is nothing.
+func (n *wholeNumber) UnmarshalJSON(data []byte) error {
+	if number, err := strconv.ParseInt(string(data), 10, 64); err == nil {
+		n.int64 = &number
+	}
 	return nil
 }
 

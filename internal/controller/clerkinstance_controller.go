@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -116,7 +115,7 @@ func (r *ClerkInstanceReconciler) count(ctx context.Context, config *clerkv1alph
 			return fmt.Errorf("counting %T: %w", list, err)
 		}
 	}
-	config.Status.Counts = &clerkv1alpha1.ClerkInstanceCounts{
+	config.Status.Counts = clerkv1alpha1.ClerkInstanceCounts{
 		Users:         count(len(users.Items)),
 		Organizations: count(len(organizations.Items)),
 		Memberships:   count(len(memberships.Items)),
@@ -126,5 +125,5 @@ func (r *ClerkInstanceReconciler) count(ctx context.Context, config *clerkv1alph
 
 // count is a number of objects as status holds it.
 func count(n int) *int32 {
-	return ptr.To(int32(n)) //nolint:gosec // no cluster holds 2^31 objects
+	return new(int32(n)) //nolint:gosec // no cluster holds 2^31 objects
 }

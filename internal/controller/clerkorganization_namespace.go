@@ -34,7 +34,7 @@ func (r *ClerkOrganizationReconciler) reconcileNamespace(
 	switch {
 	case namespace != nil:
 		name = namespace.Name
-	case organization.Status.Namespace != nil:
+	case organization.Status.Namespace.Name != "":
 		name = organization.Status.Namespace.Name
 	}
 	desired := tenant.Namespace(name, organization, class)
@@ -43,7 +43,7 @@ func (r *ClerkOrganizationReconciler) reconcileNamespace(
 			return nil, err
 		}
 	}
-	organization.Status.Namespace = &clerkv1alpha1.NamespaceReference{Name: namespace.Name, UID: namespace.UID}
+	organization.Status.Namespace = clerkv1alpha1.NamespaceReference{Name: namespace.Name, UID: namespace.UID}
 	if !namespace.DeletionTimestamp.IsZero() {
 		return nil, stalled(clerkv1alpha1.ReasonNamespaceTerminating, 0,
 			"namespace %s is being deleted, though not by the operator; it is made again when it is gone", namespace.Name)
@@ -61,7 +61,7 @@ func (r *ClerkOrganizationReconciler) findNamespace(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
 ) (*corev1.Namespace, error) {
 	pinned := organization.Status.Namespace
-	if pinned == nil {
+	if pinned.Name == "" {
 		return r.findUnrecorded(ctx, r.client, organization)
 	}
 	var namespace corev1.Namespace

@@ -164,8 +164,15 @@ func (r *ClerkOrganizationMembershipReconciler) requestOf(
 	}
 	var siblings []*clerkv1alpha1.ClerkOrganizationMembership
 	for i := range items {
-		if items[i].Spec.OrganizationID == membership.Spec.OrganizationID &&
-			items[i].Spec.InstanceName == membership.Spec.InstanceName {
+		sibling := &items[i].Spec
+		if sibling.OrganizationID != membership.Spec.OrganizationID || sibling.InstanceName != membership.Spec.InstanceName {
+			continue
+		}
+		dead, err := mirror.Deleted(ctx, r.client, sibling.InstanceName, sibling.MembershipID)
+		if err != nil {
+			return request, err
+		}
+		if !dead {
 			siblings = append(siblings, &items[i])
 		}
 	}
@@ -179,7 +186,7 @@ func (r *ClerkOrganizationMembershipReconciler) waitingFor(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
 	membership *clerkv1alpha1.ClerkOrganizationMembership, decision access.Decision,
 ) (string, error) {
-	if organization.Status.Namespace == nil {
+	if organization.Status.Namespace.Name == "" {
 		reason := "it has no status yet"
 		if ready := meta.FindStatusCondition(organization.Status.Conditions, clerkv1alpha1.ConditionReady); ready != nil {
 			reason = ready.Reason

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -53,7 +52,7 @@ func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Reque
 	before := tombstone.DeepCopy()
 	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, tombstone)) }()
 	tombstone.Status.ObservedGeneration = tombstone.Generation
-	tombstone.Status.ExpiresAt = ptr.To(metav1.NewTime(expires))
+	tombstone.Status.ExpiresAt = new(metav1.NewTime(expires))
 	setReady(tombstone, metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded, "late events of the ID are refused")
 	return ctrl.Result{RequeueAfter: left}, nil
 }

@@ -32,7 +32,7 @@ func (s *schedule) isDue(uid types.UID) bool {
 	defer s.mu.Unlock()
 	now := s.clock.Now()
 	if _, seen := s.due[uid]; !seen {
-		s.due[uid] = now.Add(rand.N(s.interval))
+		s.due[uid] = now.Add(rand.N(s.interval)) //nolint:gosec // it spreads load and guards nothing
 	}
 	return !now.Before(s.due[uid])
 }

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -63,7 +62,7 @@ func urgent(
 
 // Add puts an item before all others.
 func (q urgentQueue) Add(item reconcile.Request) {
-	q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(revocationPriority)}, item)
+	q.AddWithOpts(priorityqueue.AddOpts{Priority: new(revocationPriority)}, item)
 }
 
 func isSuspendedOrDeleting(o client.Object) bool {
@@ -159,12 +158,14 @@ func toMembership(m *clerkv1alpha1.ClerkOrganizationMembership) reconcile.Reques
 func tombstoneToMemberships(reader client.Reader) handler.MapFunc {
 	return func(ctx context.Context, o client.Object) []reconcile.Request {
 		id := o.(*clerkv1alpha1.ClerkTombstone).Spec.ID
-		field := indexUserID
+		var field string
 		switch kind, _ := clerk.KindOf(id); kind {
-		case clerk.KindMembership:
-			return []reconcile.Request{requestFor(id)}
+		case clerk.KindUser:
+			field = indexUserID
 		case clerk.KindOrganization:
 			field = indexOrganizationID
+		default:
+			return []reconcile.Request{requestFor(id)}
 		}
 		selected := func(client.Object) []client.ListOption { return []client.ListOption{client.MatchingFields{field: id}} }
 		return throughMemberships(reader, selected, toMembership)(ctx, o)
@@ -193,7 +194,9 @@ func allOrganizations(reader client.Reader) handler.MapFunc {
 
 // changedSubjects leads from a binding to the users that were added to it or taken from it, which of hundreds is
 // usually one.
-func changedSubjects(to func(ctx context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request) handler.EventHandler {
+func changedSubjects(
+	to func(ctx context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request,
+) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	enqueue := func(ctx context.Context, q queue, binding *rbacv1.RoleBinding, userIDs sets.Set[string]) {
 		for userID := range userIDs {

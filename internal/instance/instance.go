@@ -57,12 +57,12 @@ func (r *Resolver) Get(ctx context.Context, name string) (*clerkv1alpha1.ClerkIn
 	if name != clerkv1alpha1.DefaultInstanceName {
 		return nil, ErrNotFound
 	}
-	var any clerkv1alpha1.ClerkInstanceList
-	if err := r.reader.List(ctx, &any, client.Limit(1)); err != nil {
+	var all clerkv1alpha1.ClerkInstanceList
+	if err := r.reader.List(ctx, &all, client.Limit(1)); err != nil {
 		return nil, fmt.Errorf("listing ClerkInstances: %w", err)
 	}
 	switch {
-	case len(any.Items) > 0:
+	case len(all.Items) > 0:
 		return nil, ErrNotFound
 	case strings.TrimSpace(r.environment) == "":
 		return nil, ErrNotConfigured
@@ -103,7 +103,7 @@ func (r *Resolver) Verifiers(
 		verifiers = append(verifiers, verifier)
 	}
 	if implicit := instance.UID == ""; implicit {
-		for _, secret := range strings.Fields(r.environment) {
+		for secret := range strings.FieldsSeq(r.environment) {
 			collect("CLERK_WEBHOOK_SECRET", secret)
 		}
 		return verifiers, problems, nil

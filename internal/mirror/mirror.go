@@ -211,7 +211,7 @@ func (m *Mirror) remove(ctx context.Context, kind clerk.Kind, instanceName, id s
 
 // DeleteObject deletes exactly the object that was read: one that took its name in the meantime is another.
 func DeleteObject(ctx context.Context, c client.Writer, object client.Object) error {
-	err := c.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID())})
+	err := c.Delete(ctx, object, client.Preconditions{UID: new(object.GetUID())})
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting %s: %w", object.GetName(), err)
 	}

@@ -298,8 +298,7 @@ func (h *Handler) unverified(instanceName string, err error) outcome {
 }
 
 func verificationReason(err error) string {
-	var reason verificationError
-	if errors.As(err, &reason) {
+	if reason, ok := errors.AsType[verificationError](err); ok {
 		return string(reason)
 	}
 	return "unknown"

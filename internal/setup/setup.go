@@ -18,7 +18,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -83,7 +82,7 @@ func managerOptions(o *options.Options) ctrl.Options {
 		LeaderElectionNamespace: o.Namespace,
 		// The process ends when the manager does, so a lease that is given up is not used any more.
 		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       ptr.To(gracePeriod),
+		GracefulShutdownTimeout:       new(gracePeriod),
 	}
 }
 

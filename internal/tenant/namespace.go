@@ -23,12 +23,23 @@ const digestLength = 5
 
 var notNameCharacters = regexp.MustCompile(`[^a-z0-9]+`)
 
+// platforms begin the names of namespaces that are the platform's own, and that policies often exempt.
+var platforms = []string{"kube-", "openshift"}
+
 // NamespaceName returns the name of an organization's new namespace: <prefix><slug or ID>-<digest of the ID>, a DNS
-// label of at most 63 characters whatever the slug is. Two organizations never share a name, since their IDs differ.
+// label of at most 63 characters whatever the slug is. The digest tells two organizations of one slug apart; should even
+// the digests be the same, the second one finds the name taken. A slug that would make the name look like the
+// platform's is left out.
 func NamespaceName(prefix string, organization *clerkv1alpha1.ClerkOrganization) string {
 	id := organization.Spec.OrganizationID
 	room := validation.DNS1123LabelMaxLength - len(prefix) - 1 - digestLength
-	infix := cmp.Or(nameOf(organization.Spec.Slug, room), nameOf(strings.TrimPrefix(id, "org_"), room))
+	fromID := nameOf(strings.TrimPrefix(id, "org_"), room)
+	infix := cmp.Or(nameOf(organization.Spec.Slug, room), fromID)
+	for _, platform := range platforms {
+		if strings.HasPrefix(prefix+infix+"-", platform) {
+			infix = fromID
+		}
+	}
 	return prefix + infix + "-" + digest(id, digestLength)
 }
 

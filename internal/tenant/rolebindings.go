@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
@@ -49,6 +50,9 @@ func RoleBindings(
 	return bindings
 }
 
+// roleDigestLength is how many characters of its digest end the name of a role that is too long.
+const roleDigestLength = 10
+
 // maxBindingRole is how much of a ClusterRole's name a binding's name has room for beside the longest shard.
 const maxBindingRole = 253 - len("clerk..") - sha256.Size*2
 
@@ -56,8 +60,8 @@ const maxBindingRole = 253 - len("clerk..") - sha256.Size*2
 // cannot be changed: clerk-<role>, or clerk.<shard>.<role>. A shard has neither dots nor dashes, so that no role's
 // name can make two bindings meet. A role whose name is too long is named by a part of it and its digest.
 func bindingName(clusterRole, shard string) string {
-	if len(clusterRole) > maxBindingRole {
-		clusterRole = clusterRole[:maxBindingRole-11] + "-" + digest(clusterRole, 10)
+	if room := maxBindingRole - 1 - roleDigestLength; len(clusterRole) > room {
+		clusterRole = strings.ToValidUTF8(clusterRole[:room], "") + "-" + digest(clusterRole, roleDigestLength)
 	}
 	if shard == "" {
 		return "clerk-" + clusterRole

@@ -20,12 +20,10 @@ const SecretName = "clerk-organization"
 func Secret(
 	namespace string, organization *clerkv1alpha1.ClerkOrganization, instance *clerkv1alpha1.ClerkInstance,
 ) *corev1ac.SecretApplyConfiguration {
-	var publishableKey, frontendAPIURL, jwksURL string
-	if environment := instance.Spec.TenantEnvironment; environment != nil {
-		publishableKey, frontendAPIURL = environment.PublishableKey, environment.FrontendAPIURL
-	}
-	if frontendAPIURL != "" {
-		jwksURL = frontendAPIURL + "/.well-known/jwks.json"
+	environment := instance.Spec.TenantEnvironment
+	var jwksURL string
+	if environment.FrontendAPIURL != "" {
+		jwksURL = environment.FrontendAPIURL + "/.well-known/jwks.json"
 	}
 	metadata := []byte("{}")
 	if organization.Spec.PublicMetadata != nil {
@@ -37,8 +35,8 @@ func Secret(
 		"CLERK_ORGANIZATION_NAME":            organization.Spec.Name,
 		"CLERK_ORGANIZATION_PUBLIC_METADATA": string(metadata),
 		"CLERK_INSTANCE_ID":                  instance.Spec.InstanceID,
-		"CLERK_PUBLISHABLE_KEY":              publishableKey,
-		"CLERK_FRONTEND_API_URL":             frontendAPIURL,
+		"CLERK_PUBLISHABLE_KEY":              environment.PublishableKey,
+		"CLERK_FRONTEND_API_URL":             environment.FrontendAPIURL,
 		"CLERK_JWKS_URL":                     jwksURL,
 	}
 	data := make(map[string][]byte, len(values))

@@ -9,11 +9,13 @@ package installation
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -100,6 +102,8 @@ type Manager struct {
 	URL string
 	// Health is where /healthz and /readyz are, without a path.
 	Health string
+	// Metrics is where /metrics is served over HTTPS, without a path; empty when it is not.
+	Metrics string
 	// Process is the manager's.
 	Process *controlplane.Process
 }
@@ -110,6 +114,8 @@ type ManagerOptions struct {
 	Name string
 	// ReceiverAddress is where webhooks are received (host:port); the default is a free port of the loopback address.
 	ReceiverAddress string
+	// Metrics makes the manager serve metrics.
+	Metrics bool
 	// Args are more flags.
 	Args []string
 	// Env are more variables, as NAME=value.
@@ -138,8 +144,14 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 	if err != nil {
 		return nil, err
 	}
+	metrics := "0"
+	if o.Metrics {
+		if metrics, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
 	args := append([]string{
-		"--kubeconfig=" + kubeconfig, "--namespace=" + Namespace, "--metrics-bind-address=0",
+		"--kubeconfig=" + kubeconfig, "--namespace=" + Namespace, "--metrics-bind-address=" + metrics,
 		"--receiver-bind-address=" + o.ReceiverAddress, "--health-probe-bind-address=" + health,
 	}, o.Args...)
 	// The process must outlive the call, whose context may be one step's.
@@ -150,6 +162,9 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 		return nil, err
 	}
 	m := &Manager{URL: "http://" + o.ReceiverAddress, Health: "http://" + health, Process: process}
+	if o.Metrics {
+		m.Metrics = "https://" + metrics
+	}
 	if err := m.waitReady(ctx); err != nil {
 		_ = process.Kill()
 		return nil, fmt.Errorf("%w\n%s", err, process.LogTail(20))
@@ -189,13 +204,24 @@ func (m *Manager) Ready(ctx context.Context) bool {
 	return response.StatusCode == http.StatusOK
 }
 
+// Ports come from below the range of outgoing connections, which come and go all the time: one of those could take a
+// manager's port while a test has the manager stopped. The control plane's are above.
+const (
+	firstPort = 10000
+	lastPort  = 19999
+)
+
 // freeAddress returns an address of the loopback interface that nothing listens on.
 func freeAddress(ctx context.Context) (string, error) {
+	const attempts = 100
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
+	var err error
+	for range attempts {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort+1)))
+		var listener net.Listener
+		if listener, err = config.Listen(ctx, "tcp", address); err == nil {
+			return address, listener.Close()
+		}
 	}
-	address := listener.Addr().String()
-	return address, listener.Close()
+	return "", fmt.Errorf("finding a free port: %w", err)
 }

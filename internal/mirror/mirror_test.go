@@ -1,0 +1,196 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/test/controlplane"
+	"github.com/clerk-operator/clerk-operator/test/installation"
+	"github.com/clerk-operator/clerk-operator/test/payload"
+)
+
+// api is the API server's client. No manager runs here: what is tested is what the mirror and the CRDs' rules do alone.
+var api client.Client
+
+func TestMain(m *testing.M) {
+	os.Exit(runSuite(m))
+}
+
+func runSuite(m *testing.M) int {
+	ctx := context.Background() //nolint:usetesting // there is no test yet
+	cp, err := controlplane.Start(ctx, controlplane.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
+		return 1
+	}
+	in, err := installation.Install(ctx, cp, "../..")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "installing:", err)
+		return 1
+	}
+	api = in.Client
+	code := m.Run()
+	if err := cp.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
+		return 1
+	}
+	return code
+}
+
+var start = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// at is a time some milliseconds into the tests' story.
+func at(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+
+// userEvent is a user's state at a time, in an event of a time.
+func userEvent(g Gomega, instanceName string, u payload.User, eventTime time.Time) *clerk.Object {
+	body, err := json.Marshal(map[string]any{"type": "user.updated", "timestamp": eventTime.UnixMilli(), "data": u.Data()})
+	g.Expect(err).NotTo(HaveOccurred())
+	event, err := clerk.Decode(body)
+	g.Expect(err).NotTo(HaveOccurred())
+	return event.Object(clerk.Source{InstanceName: instanceName})
+}
+
+func stored(g Gomega, id string) *clerkv1alpha1.ClerkUser {
+	user := &clerkv1alpha1.ClerkUser{}
+	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName(id)}, user)).To(Succeed())
+	return user
+}
+
+func TestApply_theNewestStateWinsInEveryOrder(t *testing.T) {
+	// Versions in ascending order: (updatedAt, eventTime) in milliseconds.
+	versions := [][2]int{{1000, 1000}, {2000, 2000}, {2000, 2001}, {3000, 2500}}
+	for name, order := range map[string][]int{
+		"in order": {0, 1, 2, 3}, "reversed": {3, 2, 1, 0}, "newest first": {3, 0, 1, 2}, "mixed": {2, 0, 3, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			m := mirror.New(api, api)
+			id := payload.NewID("user")
+			newest := -1
+			for _, i := range order {
+				u := payload.User{ID: id, FirstName: fmt.Sprint(i), CreatedAt: at(0), UpdatedAt: at(versions[i][0])}
+				want := mirror.Stale
+				if i > newest {
+					want, newest = mirror.Applied, i
+				}
+				result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(versions[i][1])))
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(result).To(Equal(want), "version %d", i)
+			}
+			g.Expect(stored(g, id).Spec.FirstName).To(Equal("3"))
+			g.Expect(stored(g, id).Finalizers).To(ConsistOf(clerkv1alpha1.FinalizerUser))
+		})
+	}
+}
+
+func TestApply_theSameStateWritesNothing(t *testing.T) {
+	g := NewWithT(t)
+	m := mirror.New(api, api)
+	u := payload.User{
+		ID: payload.NewID("user"), Email: "a@example.com", CreatedAt: at(0), UpdatedAt: at(1),
+		PublicMetadata: map[string]any{"plan": "pro", "seats": 3, "nested": map[string]any{"b": []any{1, 2}, "a": nil}},
+	}
+	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(result).To(Equal(mirror.Applied))
+	before := stored(g, u.ID)
+	result, err = m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(result).To(Equal(mirror.Unchanged))
+	g.Expect(stored(g, u.ID)).To(Equal(before))
+}
+
+func TestApply_whatClerkNoLongerSaysGoes(t *testing.T) {
+	g := NewWithT(t)
+	m := mirror.New(api, api)
+	u := payload.User{ID: payload.NewID("user"), Email: "a@example.com", Username: "ann", CreatedAt: at(0), UpdatedAt: at(1)}
+	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	u.Email, u.Username, u.UpdatedAt = "", "", at(2)
+	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(2)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(stored(g, u.ID).Spec.Email).To(BeEmpty())
+	g.Expect(stored(g, u.ID).Spec.Username).To(BeEmpty())
+}
+
+func TestApply_refusesToMergeTwoIDsOrTwoInstances(t *testing.T) {
+	g := NewWithT(t)
+	m := mirror.New(api, api)
+	u := payload.User{ID: payload.NewID("user"), FirstName: "mine", CreatedAt: at(0), UpdatedAt: at(1)}
+	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	sameName := u
+	sameName.ID = "user_" + flipCase(u.ID[len("user_"):])
+	sameName.FirstName, sameName.UpdatedAt = "theirs", at(9)
+	for name, o := range map[string]*clerk.Object{
+		"an ID that differs in case only": userEvent(g, "default", sameName, at(9)),
+		"another instance":                userEvent(g, "other", payload.User{ID: u.ID, FirstName: "theirs", UpdatedAt: at(9)}, at(9)),
+	} {
+		_, err := m.Apply(t.Context(), o)
+		var refused *mirror.RefusedError
+		g.Expect(err).To(BeAssignableToTypeOf(refused), name)
+		g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken), name)
+		_, err = m.Delete(t.Context(), o.InstanceName, o.ID, at(10))
+		g.Expect(err == nil || apierrors.IsInvalid(err)).To(BeTrue(), name)
+		g.Expect(stored(g, u.ID).Spec.FirstName).To(Equal("mine"), name)
+		g.Expect(stored(g, u.ID).DeletionTimestamp).To(BeNil(), name)
+	}
+}
+
+func flipCase(s string) string {
+	flipped := []byte(s)
+	for i, c := range flipped {
+		if c >= 'A' && c <= 'Z' {
+			flipped[i] = c + 'a' - 'A'
+		}
+	}
+	return string(flipped)
+}
+
+func TestDelete_remembersAndIsIdempotent(t *testing.T) {
+	g := NewWithT(t)
+	m := mirror.New(api, api)
+	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
+	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	for i, want := range []mirror.Result{mirror.Applied, mirror.Unchanged} {
+		result, err := m.Delete(t.Context(), "default", u.ID, at(2+i))
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(result).To(Equal(want))
+	}
+	g.Expect(stored(g, u.ID).DeletionTimestamp).NotTo(BeNil(), "its finalizer holds it: no manager runs here")
+	tombstone := &clerkv1alpha1.ClerkTombstone{}
+	g.Expect(api.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(u.ID)}, tombstone)).To(Succeed())
+	g.Expect(tombstone.Spec.DeletedAt.Time).To(BeTemporally("==", at(2)))
+	u.UpdatedAt = at(100)
+	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(100)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(result).To(Equal(mirror.Stale))
+}
+
+func TestApply_anObjectOnItsWayOutIsTriedAgain(t *testing.T) {
+	g := NewWithT(t)
+	m := mirror.New(api, api)
+	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
+	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(api.Delete(t.Context(), stored(g, u.ID))).To(Succeed()) // by hand: Clerk still has the user
+	u.UpdatedAt = at(2)
+	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(2)))
+	g.Expect(err).To(MatchError(mirror.ErrTerminating))
+}

@@ -1,0 +1,148 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/delivery"
+	"github.com/clerk-operator/clerk-operator/test/installation"
+	"github.com/clerk-operator/clerk-operator/test/payload"
+)
+
+func TestAcknowledged_andNeitherStoredNorForgotten(t *testing.T) {
+	w := newWorld(t)
+	instance := w.ownInstance(func(instance *clerkv1alpha1.ClerkInstance) {
+		instance.Spec.InstanceID = payload.NewID("ins")
+	})
+	manager := w.manager(installation.ManagerOptions{Name: "metrics", Metrics: true, Args: []string{leaderElection}})
+	reader := w.reader()
+	w.sender.URL = manager.URL + clerkv1alpha1.WebhookPath + "/" + instance.Name
+
+	const canary = "424242-one-time-code"
+	secretive := map[string]any{"id": "x_1", "otp_code": canary, "body": "Your code is " + canary}
+	foreigner := w.newUser()
+	foreigner.FirstName = canary
+	foreign := w.event("user.created", foreigner.Data())
+	foreign.InstanceID = payload.NewID("ins")
+	nameless := w.event("user.created", foreigner.Data())
+	nameless.InstanceID = ""
+	broken := w.message(w.event("user.deleted", map[string]any{"object": "user", "deleted": true, "slug": canary}))
+	for _, tc := range []struct {
+		about       string
+		message     delivery.Message
+		wantResult  string
+		wantCounted string
+	}{
+		{"an unknown type", w.message(w.event("spaceship.launched", secretive)), `ignored`, `result="ignored",type="other"`},
+		{"a type that is not mirrored", w.message(w.event("session.created", secretive)), `ignored`, `result="ignored",type="session.created"`},
+		{"an e-mail", w.message(w.event("email.created", secretive)), `ignored`, `result="sensitive",type="email.created"`},
+		{"another instance", w.message(foreign), `ignored`, `result="foreign_instance",type="user.created"`},
+		{"no instance at all", w.message(nameless), `ignored`, `result="foreign_instance",type="user.created"`},
+		{"a deletion without an ID", broken, `ignored`, `result="unusable",type="user.deleted"`},
+	} {
+		w.Expect(w.attempt(tc.message)).To(Equal(tc.wantResult), tc.about)
+		w.Expect(w.scrape(manager.Metrics, reader)).To(ContainSubstring(
+			`clerk_operator_webhook_requests_total{code="200",instance="`+instance.Name+`",`+tc.wantCounted+`}`), tc.about)
+	}
+
+	w.Eventually(stored(w, instance)).Should(HaveField("Status.Failures", ConsistOf(And(
+		HaveField("MessageID", broken.ID), HaveField("Type", "user.deleted"), HaveField("Reason", "NoID"),
+	))))
+	w.Expect(w.gone(userObject(foreigner.ID))()).To(BeTrue())
+	log, err := os.ReadFile(manager.Process.LogPath())
+	w.Expect(err).NotTo(HaveOccurred())
+	for about, text := range map[string]string{
+		"objects": w.kubectl("get", "clerk", "-o", "yaml"),
+		"events":  w.kubectl("get", "events", "-A", "-o", "yaml"),
+		"log":     string(log),
+		"metrics": w.scrape(manager.Metrics, reader),
+	} {
+		w.Expect(text).NotTo(Or(ContainSubstring(canary), ContainSubstring("spaceship")), about)
+	}
+}
+
+func TestMetrics_areForThoseWhomTheAPIServerLets(t *testing.T) {
+	w := newWorld(t)
+	manager := w.manager(installation.ManagerOptions{Name: "metrics", Metrics: true, Args: []string{leaderElection}})
+	stranger := w.serviceAccount()
+
+	for token, want := range map[string]int{"": http.StatusUnauthorized, "x": http.StatusUnauthorized, stranger: http.StatusForbidden} {
+		code, body := w.readMetrics(manager.Metrics, token)
+		w.Expect(code).To(Equal(want))
+		w.Expect(body).NotTo(ContainSubstring("clerk_operator"))
+	}
+	metrics := w.scrape(manager.Metrics, w.reader())
+	w.Expect(metrics).To(And(
+		ContainSubstring("clerk_operator_webhook_in_flight 0"),
+		ContainSubstring("controller_runtime_reconcile_total"),
+		ContainSubstring("go_goroutines"),
+	))
+}
+
+// serviceAccount returns the token of a new service account.
+func (w *world) serviceAccount(roles ...string) string {
+	w.t.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: newName()}}
+	w.create(account)
+	for _, role := range roles {
+		w.create(&rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: account.Name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
+		})
+	}
+	config, err := suite.cp.ServiceAccountConfig(w.t.Context(), account.Namespace, account.Name)
+	w.Expect(err).NotTo(HaveOccurred())
+	return config.BearerToken
+}
+
+// reader returns the token of somebody who may read metrics, as Prometheus is to be.
+func (w *world) reader() string {
+	w.t.Helper()
+	return w.serviceAccount("clerk-operator-metrics-reader")
+}
+
+// scrape reads the metrics, as soon as the API server lets the token do so.
+func (w *world) scrape(url, token string) (metrics string) {
+	w.t.Helper()
+	w.Eventually(func() (code int) {
+		code, metrics = w.readMetrics(url, token)
+		return code
+	}).Should(Equal(http.StatusOK))
+	return metrics
+}
+
+func (w *world) readMetrics(url, token string) (code int, body string) {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url+"/metrics", http.NoBody)
+	w.Expect(err).NotTo(HaveOccurred())
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := &http.Client{
+		Timeout: 10 * time.Second,
+		// The manager makes its own certificate when it starts.
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
+	}
+	response, err := client.Do(request)
+	w.Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = response.Body.Close() }()
+	read, err := io.ReadAll(response.Body)
+	w.Expect(err).NotTo(HaveOccurred())
+	return response.StatusCode, string(read)
+}

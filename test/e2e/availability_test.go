@@ -1,0 +1,278 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/delivery"
+	"github.com/clerk-operator/clerk-operator/test/installation"
+)
+
+const (
+	// burstSize users sign up in a burst, whose deliveries are made burstWorkers at a time.
+	burstSize    = 200
+	burstWorkers = 16
+)
+
+// burst is many users who sign up at once. Each delivery is repeated until it is acknowledged, as Svix repeats it.
+type burst struct {
+	ids []string
+	// underWay is closed when a quarter is acknowledged.
+	underWay chan struct{}
+	// done receives the end of the last delivery: nil when all are acknowledged.
+	done chan error
+
+	mu           sync.Mutex
+	acknowledged int
+	// answers counts the attempts by the code that answered them, 0 for none.
+	answers map[int]int
+}
+
+// burst begins one.
+func (w *world) burst() *burst {
+	w.t.Helper()
+	b := &burst{underWay: make(chan struct{}), done: make(chan error, 1), answers: map[int]int{}}
+	queue := make(chan delivery.Message, burstSize)
+	for range burstSize {
+		u := w.newUser()
+		b.ids = append(b.ids, u.ID)
+		queue <- w.message(w.event("user.created", u.Data()))
+	}
+	close(queue)
+	sender := w.sender
+	sender.Client = &http.Client{Transport: b, Timeout: 15 * time.Second}
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*timeout)
+	w.t.Cleanup(cancel)
+	errs := make(chan error, burstSize)
+	var workers sync.WaitGroup
+	for range burstWorkers {
+		workers.Go(func() {
+			for m := range queue {
+				_, err := sender.Deliver(ctx, m, 50*time.Millisecond)
+				errs <- err
+				b.acknowledge()
+			}
+		})
+	}
+	go func() {
+		workers.Wait()
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				b.done <- err
+				return
+			}
+		}
+		b.done <- nil
+	}()
+	return b
+}
+
+// RoundTrip makes one attempt and notes what answered it.
+func (b *burst) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	code := 0
+	if err == nil {
+		code = answer.StatusCode
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answers[code]++
+	return answer, err
+}
+
+func (b *burst) acknowledge() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.acknowledged++; b.acknowledged == burstSize/4 {
+		close(b.underWay)
+	}
+}
+
+// progress returns how many deliveries are acknowledged.
+func (b *burst) progress() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.acknowledged
+}
+
+// nothingLost checks that every user is there once everything is acknowledged, and what the attempts were answered with.
+func (w *world) nothingLost(b *burst, codes ...any) {
+	w.t.Helper()
+	w.Eventually(b.done, 3*timeout).Should(Receive(BeNil()))
+	var users clerkv1alpha1.ClerkUserList
+	w.Expect(suite.client.List(w.t.Context(), &users)).To(Succeed())
+	there := make(map[string]bool, len(users.Items))
+	for i := range users.Items {
+		there[users.Items[i].Spec.UserID] = true
+	}
+	for _, id := range b.ids {
+		w.Expect(there).To(HaveKey(id))
+	}
+	for code := range b.answers {
+		w.Expect(code).To(BeElementOf(codes...))
+	}
+	w.t.Logf("attempts by the code that answered them: %v", b.answers)
+}
+
+func TestCrash_ofTheManagerLosesNothing(t *testing.T) {
+	w := newWorld(t)
+	o := installation.ManagerOptions{Name: "killed", Args: []string{leaderElection}}
+	manager := w.manager(o)
+	w.sender.URL = manager.URL + clerkv1alpha1.WebhookPath
+
+	b := w.burst()
+	w.Eventually(b.underWay).Should(BeClosed())
+	w.Expect(manager.Process.Kill()).To(Succeed())
+	w.Expect(b.progress()).To(BeNumerically("<", burstSize), "it was killed in the middle")
+	o.ReceiverAddress = addressOf(manager)
+	w.manager(o)
+	w.nothingLost(b, 0, 200)
+}
+
+func TestCrash_ofTheAPIServerLosesNothing(t *testing.T) {
+	w := newWorld(t)
+	// A leader ends itself when it cannot renew its lease for long, to be started again by a kubelet. There is none here.
+	w.withoutManager()
+	w.sender.URL = w.manager(installation.ManagerOptions{Name: "alone"}).URL + clerkv1alpha1.WebhookPath
+
+	b := w.burst()
+	w.Eventually(b.underWay).Should(BeClosed())
+	w.Expect(suite.cp.KillAPIServer()).To(Succeed())
+	w.t.Cleanup(func() { w.Expect(suite.cp.StartAPIServer(context.WithoutCancel(t.Context()))).To(Succeed()) })
+	w.Expect(b.progress()).To(BeNumerically("<", burstSize), "it was killed in the middle")
+	answer, err := w.sender.Post(t.Context(), w.message(w.event("user.created", w.newUser().Data())))
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(answer.Code).To(Equal(http.StatusServiceUnavailable))
+	w.Expect(answer.Body).To(Equal("{\"error\":\"try again later\"}\n"))
+	w.Expect(answer.Header.Get("Retry-After")).To(MatchRegexp("^[0-9]+$"))
+
+	w.Expect(suite.cp.StartAPIServer(t.Context())).To(Succeed())
+	w.nothingLost(b, 0, 200, 503)
+	// It also goes on to reconcile.
+	w.tenant("afterwards")
+}
+
+// held is a delivery whose body is not sent before the gate is open.
+type held struct {
+	gate    chan struct{}
+	reading chan struct{}
+	body    io.Reader
+}
+
+func (h *held) Read(p []byte) (int, error) {
+	<-h.gate
+	return h.body.Read(p)
+}
+
+func (h *held) Close() error { return nil }
+
+// RoundTrip waits with the body until the receiver has asked for it and the gate is open.
+func (h *held) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := &httptrace.ClientTrace{Got100Continue: func() { close(h.reading) }}
+	r = r.Clone(httptrace.WithClientTrace(r.Context(), trace))
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	h.body, r.Body, r.GetBody = bytes.NewReader(body), h, nil
+	r.Header.Set("Expect", "100-continue")
+	transport := &http.Transport{ExpectContinueTimeout: timeout, DisableKeepAlives: true}
+	return transport.RoundTrip(r)
+}
+
+func TestStop_answersWhatIsInFlight(t *testing.T) {
+	w := newWorld(t)
+	w.withoutManager()
+	manager := w.manager(installation.ManagerOptions{Name: "stopped", Args: []string{leaderElection}})
+	w.sender.URL = manager.URL + clerkv1alpha1.WebhookPath
+
+	const inFlight = 20
+	gate := make(chan struct{})
+	codes := make(chan int, inFlight)
+	ids := make([]string, 0, inFlight)
+	for range inFlight {
+		u := w.newUser()
+		ids = append(ids, u.ID)
+		m := w.message(w.event("user.created", u.Data()))
+		h := &held{gate: gate, reading: make(chan struct{})}
+		sender := w.sender
+		sender.Client = &http.Client{Transport: h}
+		go func() {
+			answer, err := sender.Post(t.Context(), m)
+			if err != nil {
+				t.Error(err)
+			}
+			codes <- answer.Code
+		}()
+		w.Eventually(h.reading).Should(BeClosed())
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- manager.Stop() }()
+	w.Eventually(func() error {
+		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addressOf(manager))
+		if err == nil {
+			_ = connection.Close()
+		}
+		return err
+	}).Should(MatchError(ContainSubstring("refused")), "nothing new is accepted")
+	w.Expect(manager.Ready(t.Context())).To(BeFalse())
+	w.Expect(codes).To(BeEmpty())
+	close(gate)
+
+	for range inFlight {
+		w.Eventually(codes).Should(Receive(Equal(http.StatusOK)))
+	}
+	w.Eventually(stopped, 25*time.Second).Should(Receive(BeNil()))
+	w.Expect(manager.Process.Err()).NotTo(HaveOccurred(), "it exits with 0")
+	for _, id := range ids {
+		get(w, userObject(id))
+	}
+}
+
+func TestLeaderElection_anotherTakesOver(t *testing.T) {
+	w := newWorld(t)
+	w.withoutManager()
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: installation.Namespace, Name: "leader." + clerkv1alpha1.GroupName},
+	}
+	holder := func() string { return *get(w, lease).Spec.HolderIdentity }
+	w.Expect(holder()).To(BeEmpty(), "a leader that is stopped gives its lease up")
+	leader := w.manager(installation.ManagerOptions{Name: "leader", Args: []string{leaderElection}})
+	w.Eventually(holder).ShouldNot(BeEmpty())
+	first := holder()
+	follower := w.manager(installation.ManagerOptions{Name: "follower", Args: []string{leaderElection}})
+
+	for _, manager := range []*installation.Manager{leader, follower} {
+		w.sender.URL = manager.URL + clerkv1alpha1.WebhookPath
+		w.user()
+		w.tenant("received")
+	}
+	w.Expect(leader.Process.Kill()).To(Succeed())
+	w.Expect(holder()).To(Equal(first))
+	u := w.user()
+	o := w.newOrganization("orphan")
+	w.class([]string{o.ID})
+	w.happen("organization.created", o.Data())
+	w.join(u, o, "org:member")
+	namespace := w.provisioned(o.ID)
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(edit))
+	w.Expect(holder()).NotTo(Equal(first))
+}
