@@ -163,6 +163,7 @@ type DeliveryFailure struct {
 }
 
 // ClerkInstanceStatus is what the operator knows of the instance.
+// +kubebuilder:validation:MinProperties=1
 type ClerkInstanceStatus struct {
 	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady.
 	// +optional

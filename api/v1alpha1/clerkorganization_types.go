@@ -72,6 +72,7 @@ type NamespaceReference struct {
 }
 
 // ClerkOrganizationStatus is what the operator makes of the organization.
+// +kubebuilder:validation:MinProperties=1
 type ClerkOrganizationStatus struct {
 	// conditions tell the state of the tenant. Known types: Ready, NamespaceReady, AccessReady.
 	// +optional

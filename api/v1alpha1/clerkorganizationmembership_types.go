@@ -44,6 +44,7 @@ type ClerkOrganizationMembershipSpec struct {
 }
 
 // ClerkOrganizationMembershipStatus is what the operator makes of the membership.
+// +kubebuilder:validation:MinProperties=1
 type ClerkOrganizationMembershipStatus struct {
 	// conditions tell the state of the membership. Known types: Ready.
 	// +optional

@@ -161,6 +161,7 @@ type ClerkTenantClassDeletion struct {
 }
 
 // ClerkTenantClassStatus is what the operator makes of the class.
+// +kubebuilder:validation:MinProperties=1
 type ClerkTenantClassStatus struct {
 	// conditions tell the state of the class. Known types: Ready.
 	// +optional

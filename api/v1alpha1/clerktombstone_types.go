@@ -30,6 +30,7 @@ type ClerkTombstoneSpec struct {
 }
 
 // ClerkTombstoneStatus says how long the deletion is remembered.
+// +kubebuilder:validation:MinProperties=1
 type ClerkTombstoneStatus struct {
 	// conditions tell the state of the tombstone. Known types: Ready.
 	// +optional

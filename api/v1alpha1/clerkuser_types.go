@@ -84,6 +84,7 @@ const (
 )
 
 // ClerkUserStatus is what the operator makes of the user.
+// +kubebuilder:validation:MinProperties=1
 type ClerkUserStatus struct {
 	// conditions tell the state of the user. Known types: Ready.
 	// +optional

@@ -23,7 +23,7 @@ import (
 )
 
 // signingSecret is the demo's own, of no use anywhere else.
-const signingSecret = "whsec_ZGVtby1zZWNyZXQtb2YtY2xlcmstb3BlcmF0b3I=" //nolint:gosec // it guards a demo on loopback
+const signingSecret = "whsec_ZGVtby1zZWNyZXQtb2YtY2xlcmstb3BlcmF0b3I="
 
 // receiverAddress is fixed, so that the commands that the demo prints can be copied.
 const receiverAddress = "127.0.0.1:18080"

@@ -4,121 +4,156 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
 const (
-	adaID      = "user_2Ada7np7Hrk0SN6kj5EDMLDaKNL"
-	graceID    = "user_2Grace8op3Isl1QR7tKu5FGNfaL"
-	acmeID     = "org_2Acme7np7Hrk0SN6kj5EDMLDaKNL"
-	adaAtAcme  = "orgmem_2AdaAcme7np7Hrk0SN6kj5EDM"
-	graceAcme  = "orgmem_2GraceAcme7np7Hrk0SN6kj5E"
-	acmeObject = "org-2acme7np7hrk0sn6kj5edmldaknl"
+	adaID     = "user_2Ada7np7Hrk0SN6kj5EDMLDaKNL"
+	graceID   = "user_2Grace8op3Isl1QR7tKu5FGNfaL"
+	acmeID    = "org_2Acme7np7Hrk0SN6kj5EDMLDaKNL"
+	adaAtAcme = "orgmem_2AdaAcme7np7Hrk0SN6kj5EDM"
+	graceAcme = "orgmem_2GraceAcme7np7Hrk0SN6kj5E"
 )
 
 // steps are the demo's story.
 func steps() []step {
-	began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
-	at := func(minute int) time.Time { return began.Add(time.Duration(minute) * time.Minute) }
-	event := func(minute int, eventType string, data map[string]any) delivery.Event {
-		return delivery.Event{Type: eventType, Time: at(minute), Data: data}
-	}
-	ada := payload.User{ID: adaID, Email: "ada@example.com", FirstName: "Ada", CreatedAt: at(0), UpdatedAt: at(0)}
-	grace := payload.User{ID: graceID, Email: "grace@example.com", FirstName: "Grace", CreatedAt: at(1), UpdatedAt: at(1)}
-	acme := payload.Organization{
-		ID: acmeID, Name: "Acme Inc.", Slug: "acme", CreatedBy: adaID, CreatedAt: at(2), UpdatedAt: at(2),
-	}
-	adaIn := payload.Membership{
-		ID: adaAtAcme, Role: "org:admin", UserID: adaID, Organization: acme, CreatedAt: at(3), UpdatedAt: at(3),
-	}
-	graceIn := payload.Membership{
-		ID: graceAcme, Role: "org:member", UserID: graceID, Organization: acme, CreatedAt: at(4), UpdatedAt: at(4),
-	}
-	promoted := graceIn
-	promoted.Role, promoted.UpdatedAt = "org:admin", at(5)
-	banned := grace
-	banned.Banned, banned.UpdatedAt = true, at(6)
+	s := newStory()
+	return slices.Concat(s.arrivals(), s.changes(), s.departures())
+}
 
-	namespace := namespaceOf(acmeID)
-	canI := func(userID string, what ...string) []string {
-		return append(append([]string{"auth", "can-i"}, what...), "-n", namespace, "--as=clerk:"+userID)
+// story is who the demo is about.
+type story struct {
+	began        time.Time
+	ada, grace   payload.User
+	acme         payload.Organization
+	adaIn        payload.Membership
+	graceIn      payload.Membership
+	namespace    string
+	getUsers     []string
+	showBindings []string
+}
+
+func newStory() *story {
+	s := &story{began: time.Now().Add(-time.Hour).Truncate(time.Millisecond), namespace: namespaceOf(acmeID)}
+	s.ada = payload.User{ID: adaID, Email: "ada@example.com", FirstName: "Ada", CreatedAt: s.at(0), UpdatedAt: s.at(0)}
+	s.grace = payload.User{ID: graceID, Email: "grace@example.com", FirstName: "Grace", CreatedAt: s.at(1), UpdatedAt: s.at(1)}
+	s.acme = payload.Organization{
+		ID: acmeID, Name: "Acme Inc.", Slug: "acme", CreatedBy: adaID, CreatedAt: s.at(2), UpdatedAt: s.at(2),
 	}
-	users := []string{"get", "clerkusers"}
-	bindings := []string{"get", "rolebindings", "-n", namespace, "-o", "wide"}
-	ready := func(kind, name string) state {
-		return answers("True", "get", kind, name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+	s.adaIn = payload.Membership{
+		ID: adaAtAcme, Role: "org:admin", UserID: adaID, Organization: s.acme, CreatedAt: s.at(3), UpdatedAt: s.at(3),
 	}
+	s.graceIn = payload.Membership{
+		ID: graceAcme, Role: "org:member", UserID: graceID, Organization: s.acme, CreatedAt: s.at(4), UpdatedAt: s.at(4),
+	}
+	s.getUsers = []string{"get", "clerkusers"}
+	s.showBindings = []string{"get", "rolebindings", "-n", s.namespace, "-o", "wide"}
+	return s
+}
+
+// at is a minute of the story.
+func (s *story) at(minute int) time.Time { return s.began.Add(time.Duration(minute) * time.Minute) }
+
+func (s *story) event(minute int, eventType string, data map[string]any) delivery.Event {
+	return delivery.Event{Type: eventType, Time: s.at(minute), Data: data}
+}
+
+// canCreate asks the API server whether a user may create something in the organization's namespace.
+func (s *story) canCreate(userID, resource string) []string {
+	return []string{"auth", "can-i", "create", resource, "-n", s.namespace, "--as=clerk:" + userID}
+}
+
+func (s *story) arrivals() []step {
+	elsewhere := []string{"auth", "can-i", "get", "pods", "-n", "default", "--as=clerk:" + adaID}
 	return []step{
 		{
 			title: "Two users sign up",
-			post:  []delivery.Event{event(0, "user.created", ada.Data()), event(1, "user.created", grace.Data())},
-			until: []state{prints("ada@example.com", users...), prints("grace@example.com", users...)},
-			show:  [][]string{users},
+			post:  []delivery.Event{s.event(0, "user.created", s.ada.Data()), s.event(1, "user.created", s.grace.Data())},
+			until: []state{ready("clerkuser", clerk.ObjectName(adaID)), ready("clerkuser", clerk.ObjectName(graceID))},
+			show:  [][]string{s.getUsers},
 		},
 		{
 			title: "One of them creates an organization, and both are members",
 			post: []delivery.Event{
-				event(2, "organization.created", acme.Data()),
-				event(3, "organizationMembership.created", adaIn.Data()),
-				event(4, "organizationMembership.created", graceIn.Data()),
+				s.event(2, "organization.created", s.acme.Data()),
+				s.event(3, "organizationMembership.created", s.adaIn.Data()),
+				s.event(4, "organizationMembership.created", s.graceIn.Data()),
 			},
 			until: []state{
-				ready("clerkorganization", acmeObject),
-				answers("yes", canI(adaID, "create", "rolebindings")...),
-				answers("yes", canI(graceID, "create", "deployments")...),
-				answers("no", canI(graceID, "create", "rolebindings")...),
-				answers("no", "auth", "can-i", "get", "pods", "-n", "default", "--as=clerk:"+adaID),
+				ready("clerkorganization", clerk.ObjectName(acmeID)),
+				ready("clerkorganizationmembership", clerk.ObjectName(adaAtAcme)),
+				ready("clerkorganizationmembership", clerk.ObjectName(graceAcme)),
+				answers("yes", s.canCreate(adaID, "rolebindings")...),
+				answers("yes", s.canCreate(graceID, "deployments")...),
+				answers("no", s.canCreate(graceID, "rolebindings")...),
+				answers("no", elsewhere...),
 			},
 			show: [][]string{
 				{"get", "clerkorganizations,clerkorganizationmemberships"},
-				{"get", "namespace", namespace, "--show-labels"},
-				{"get", "secret", "clerk-organization", "-n", namespace},
-				bindings,
-				canI(graceID, "create", "deployments"),
-				canI(graceID, "create", "rolebindings"),
-				{"auth", "can-i", "get", "pods", "-n", "default", "--as=clerk:" + adaID},
+				{"get", "namespace", s.namespace, "--show-labels"},
+				{"get", "secret", "clerk-organization", "-n", s.namespace},
+				s.showBindings,
+				s.canCreate(graceID, "deployments"),
+				s.canCreate(graceID, "rolebindings"),
+				elsewhere,
 			},
 		},
+	}
+}
+
+func (s *story) changes() []step {
+	promoted := s.graceIn
+	promoted.Role, promoted.UpdatedAt = "org:admin", s.at(5)
+	banned := s.grace
+	banned.Banned, banned.UpdatedAt = true, s.at(6)
+	return []step{
 		{
 			title: "A member becomes an administrator of the organization",
-			post:  []delivery.Event{event(5, "organizationMembership.updated", promoted.Data())},
-			until: []state{answers("yes", canI(graceID, "create", "rolebindings")...)},
-			show:  [][]string{bindings, canI(graceID, "create", "rolebindings")},
+			post:  []delivery.Event{s.event(5, "organizationMembership.updated", promoted.Data())},
+			until: []state{answers("yes", s.canCreate(graceID, "rolebindings")...)},
+			show:  [][]string{s.showBindings, s.canCreate(graceID, "rolebindings")},
 		},
 		{
 			title: "An old event arrives late: nothing goes back",
-			post:  []delivery.Event{event(4, "organizationMembership.updated", graceIn.Data())},
-			until: []state{answers("yes", canI(graceID, "create", "rolebindings")...)},
+			post:  []delivery.Event{s.event(4, "organizationMembership.updated", s.graceIn.Data())},
+			until: []state{answers("yes", s.canCreate(graceID, "rolebindings")...)},
 			show:  [][]string{{"get", "clerkorganizationmemberships"}},
 		},
 		{
 			title: "A user is banned: access is gone, in the organization's namespace as everywhere",
-			post:  []delivery.Event{event(6, "user.updated", banned.Data())},
+			post:  []delivery.Event{s.event(6, "user.updated", banned.Data())},
 			until: []state{
-				answers("no", canI(graceID, "create", "deployments")...),
-				answers("yes", canI(adaID, "create", "deployments")...),
-				prints("Suspended", users...),
+				answers("no", s.canCreate(graceID, "deployments")...),
+				answers("yes", s.canCreate(adaID, "deployments")...),
+				prints("Suspended", s.getUsers...),
 			},
-			show: [][]string{users, bindings, canI(graceID, "create", "deployments")},
+			show: [][]string{s.getUsers, s.showBindings, s.canCreate(graceID, "deployments")},
 		},
 		{
 			title:  "Somebody forges an event that would lift the ban: refused",
 			forged: true,
-			post:   []delivery.Event{event(7, "user.updated", grace.Data())},
-			until:  []state{prints("Suspended", users...)},
-			show:   [][]string{users},
+			post:   []delivery.Event{s.event(7, "user.updated", s.grace.Data())},
+			until:  []state{prints("Suspended", s.getUsers...)},
+			show:   [][]string{s.getUsers},
 		},
+	}
+}
+
+func (s *story) departures() []step {
+	return []step{
 		{
 			title: "The organization is deleted: so is its namespace",
-			post:  []delivery.Event{event(8, "organization.deleted", payload.Deleted("organization", acmeID))},
+			post:  []delivery.Event{s.event(8, "organization.deleted", payload.Deleted("organization", acmeID))},
 			until: []state{
-				prints("NotFound", "get", "namespace", namespace),
+				prints("NotFound", "get", "namespace", s.namespace),
 				prints("No resources found", "get", "clerkorganizations"),
 				prints("No resources found", "get", "clerkorganizationmemberships"),
 			},
@@ -127,17 +162,21 @@ func steps() []step {
 		{
 			title: "A user is deleted, and a late event does not bring the user back",
 			post: []delivery.Event{
-				event(9, "user.deleted", payload.Deleted("user", graceID)),
-				event(1, "user.created", grace.Data()),
+				s.event(9, "user.deleted", payload.Deleted("user", graceID)),
+				s.event(1, "user.created", s.grace.Data()),
 			},
 			until: []state{
-				{command: users, want: func(output string) bool {
-					return !strings.Contains(output, "grace@example.com") && strings.Contains(output, "ada@example.com")
+				{command: s.getUsers, want: func(output string) bool {
+					return !strings.Contains(output, s.grace.Email) && strings.Contains(output, s.ada.Email)
 				}},
 			},
-			show: [][]string{users, {"get", "clerk"}},
+			show: [][]string{s.getUsers, {"get", "clerk"}},
 		},
 	}
+}
+
+func ready(kind, name string) state {
+	return answers("True", "get", kind, name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 }
 
 // namespaceOf is the name that the operator gives the namespace of the demo's organization.

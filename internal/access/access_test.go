@@ -10,7 +10,6 @@ import (
 
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/access"
@@ -66,8 +65,8 @@ var obstacles = []struct {
 	{"organization of another instance", onOrganization(func(o *clerkv1alpha1.ClerkOrganization) { o.Spec.InstanceName = "another" }), clerkv1alpha1.ReasonInstanceMismatch},
 	{"user is being deleted", onUser(func(u *clerkv1alpha1.ClerkUser) { u.DeletionTimestamp = deleting }), clerkv1alpha1.ReasonUserDeleting},
 	{"organization is being deleted", onOrganization(func(o *clerkv1alpha1.ClerkOrganization) { o.DeletionTimestamp = deleting }), clerkv1alpha1.ReasonOrganizationDeleting},
-	{"user is banned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Banned = ptr.To(true) }), clerkv1alpha1.ReasonUserSuspended},
-	{"user is deprovisioned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Deprovisioned = ptr.To(true) }), clerkv1alpha1.ReasonUserSuspended},
+	{"user is banned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Banned = new(true) }), clerkv1alpha1.ReasonUserSuspended},
+	{"user is deprovisioned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Deprovisioned = new(true) }), clerkv1alpha1.ReasonUserSuspended},
 	{"no class", func(r *access.Request) { r.Class = nil }, clerkv1alpha1.ReasonNoTenantClass},
 	{"role is not in the class", func(r *access.Request) { r.Membership.Spec.Role = "org:guest" }, clerkv1alpha1.ReasonRoleNotMapped},
 	{"no role", func(r *access.Request) { r.Membership.Spec.Role = "" }, clerkv1alpha1.ReasonRoleNotMapped},
@@ -94,7 +93,7 @@ func TestDecide_grantsWhatTheClassMapsTheRoleTo(t *testing.T) {
 	r := request()
 	g.Expect(access.Decide(r)).To(Equal(access.Decision{ClusterRoles: []string{"edit"}}))
 	g.Expect(access.Decide(r).Granted()).To(BeTrue())
-	r.User.Spec.Banned, r.User.Spec.Deprovisioned = ptr.To(false), ptr.To(false)
+	r.User.Spec.Banned, r.User.Spec.Deprovisioned = new(false), new(false)
 	g.Expect(access.Decide(r).Granted()).To(BeTrue())
 }
 
@@ -181,12 +180,12 @@ func TestCurrent_theNewestMembershipOfEachUserCounts(t *testing.T) {
 			MembershipID: id, UserID: user,
 		}}
 		if created != nil {
-			m.Spec.CreatedAt = ptr.To(metav1.NewMicroTime(start.Add(*created)))
+			m.Spec.CreatedAt = new(metav1.NewMicroTime(start.Add(*created)))
 		}
 		m.Spec.UpdatedAt = metav1.NewMicroTime(start.Add(updated))
 		return m
 	}
-	at := func(minutes int) *time.Duration { return ptr.To(time.Duration(minutes) * time.Minute) }
+	at := func(minutes int) *time.Duration { return new(time.Duration(minutes) * time.Minute) }
 	for name, tc := range map[string]struct {
 		memberships []*clerkv1alpha1.ClerkOrganizationMembership
 		want        map[string]string

@@ -33,7 +33,7 @@ import (
 )
 
 const (
-	signingSecret = "whsec_Y29udHJvbGxlci1zdWl0ZS1zaWduaW5nLWtleQ==" //nolint:gosec // it guards nothing
+	signingSecret = "whsec_Y29udHJvbGxlci1zdWl0ZS1zaWduaW5nLWtleQ=="
 	timeout       = 30 * time.Second
 	polling       = 50 * time.Millisecond
 )
@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 func runSuite(m *testing.M) int {
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // there is no test yet
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stop, err := startSuite(ctx)
 	if err != nil {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func runSuite(m *testing.M) int {
-	ctx := context.Background() //nolint:usetesting // there is no test yet
+	ctx := context.Background()
 	cp, err := controlplane.Start(ctx, controlplane.Options{})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "starting the control plane:", err)

@@ -34,8 +34,8 @@ import (
 )
 
 const (
-	oldSecret = "whsec_cmVjZWl2ZXItdGVzdC1vbGQtc2lnbmluZy1rZXk=" //nolint:gosec // it guards nothing
-	newSecret = "whsec_cmVjZWl2ZXItdGVzdC1uZXctc2lnbmluZy1rZXk=" //nolint:gosec // it guards nothing
+	oldSecret = "whsec_cmVjZWl2ZXItdGVzdC1vbGQtc2lnbmluZy1rZXk="
+	newSecret = "whsec_cmVjZWl2ZXItdGVzdC1uZXctc2lnbmluZy1rZXk="
 	pinned    = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"
 )
 

@@ -10,7 +10,6 @@ import (
 
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
@@ -19,7 +18,7 @@ import (
 func TestSelectClass(t *testing.T) {
 	type option func(*clerkv1alpha1.ClerkTenantClass)
 	priority := func(p int32) option {
-		return func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Priority = ptr.To(p) }
+		return func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Priority = new(p) }
 	}
 	ids := func(ids ...string) option {
 		return func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Selector.OrganizationIDs = ids }

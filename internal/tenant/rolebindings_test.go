@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"sigs.k8s.io/yaml"
 
@@ -134,7 +134,7 @@ func TestRoleBindings_haveNamesOfTheirOwn(t *testing.T) {
 						owner[name] = role
 						g.Expect(name).To(HavePrefix("clerk"))
 						g.Expect(len(name)).To(BeNumerically("<=", 253))
-						g.Expect(path.IsValidPathSegmentName(name)).To(BeEmpty())
+						g.Expect(content.IsPathSegmentName(name)).To(BeEmpty())
 						g.Expect(utf8.ValidString(name)).To(BeTrue(), "%q", name)
 						g.Expect(*binding.RoleRef.Name).To(Equal(role))
 					}

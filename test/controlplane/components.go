@@ -227,7 +227,7 @@ func etcdReady(ctx context.Context, url, name string) error {
 
 // apiServerCommand returns the command that runs kube-apiserver on a port.
 func (c *ControlPlane) apiServerCommand(port int) *exec.Cmd {
-	args := []string{
+	args := append([]string{
 		"--etcd-servers=" + c.etcdURL,
 		"--bind-address=" + loopback,
 		"--secure-port=" + strconv.Itoa(port),
@@ -245,8 +245,8 @@ func (c *ControlPlane) apiServerCommand(port int) *exec.Cmd {
 		"--endpoint-reconciler-type=none",
 		// Otherwise a client that holds a watch open delays the shutdown by a minute.
 		"--shutdown-watch-termination-grace-period=2s",
-	}
-	return exec.Command(filepath.Join(c.options.BinDir, apiServer), append(args, c.options.APIServerArgs...)...)
+	}, c.options.APIServerArgs...)
+	return exec.Command(filepath.Join(c.options.BinDir, apiServer), args...)
 }
 
 // apiServerReady returns nil when the API server of config can be used.

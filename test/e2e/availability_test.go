@@ -156,7 +156,7 @@ func TestCrash_ofTheAPIServerLosesNothing(t *testing.T) {
 	b := w.burst()
 	w.Eventually(b.underWay).Should(BeClosed())
 	w.Expect(suite.cp.KillAPIServer()).To(Succeed())
-	w.t.Cleanup(func() { w.Expect(suite.cp.StartAPIServer(context.WithoutCancel(t.Context()))).To(Succeed()) })
+	w.t.Cleanup(func() { w.Expect(suite.cp.StartAPIServer(contextAfter(t))).To(Succeed()) })
 	w.Expect(b.progress()).To(BeNumerically("<", burstSize), "it was killed in the middle")
 	answer, err := w.sender.Post(t.Context(), w.message(w.event("user.created", w.newUser().Data())))
 	w.Expect(err).NotTo(HaveOccurred())

@@ -204,7 +204,7 @@ func (w *world) create(o client.Object) {
 	w.Expect(suite.client.Create(w.t.Context(), o)).To(Succeed())
 	w.t.Cleanup(func() {
 		// The test may have deleted it itself.
-		_ = suite.client.Delete(context.WithoutCancel(w.t.Context()), o)
+		_ = suite.client.Delete(contextAfter(w.t), o)
 	})
 }
 
@@ -221,7 +221,7 @@ func (w *world) manager(o installation.ManagerOptions) *installation.Manager {
 func (w *world) withoutManager() {
 	w.t.Helper()
 	w.Expect(stopManager()).To(Succeed())
-	w.t.Cleanup(func() { w.Expect(startManager(context.WithoutCancel(w.t.Context()))).To(Succeed()) })
+	w.t.Cleanup(func() { w.Expect(startManager(contextAfter(w.t))).To(Succeed()) })
 }
 
 // kubectl runs kubectl, which must succeed, in the root of the repository.
@@ -238,6 +238,9 @@ func (w *world) tryKubectl(stdin string, args ...string) (string, error) {
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
+
+// contextAfter is a test's context that outlives the test, for its cleanup.
+func contextAfter(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
 
 // newName is a name that no other test uses.
 func newName() string { return "e2e-" + strings.ToLower(rand.Text()[:10]) }

@@ -1,0 +1,64 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package options_test
+
+import (
+	"flag"
+	"io"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/clerk-operator/clerk-operator/internal/options"
+)
+
+func parse(arguments []string, environment map[string]string) (*options.Options, error) {
+	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return options.Parse(flags, arguments, func(name string) string { return environment[name] })
+}
+
+func TestParse_defaults(t *testing.T) {
+	g := NewWithT(t)
+	o, err := parse(nil, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(o.ReceiverBindAddress).To(Equal(":8080"))
+	g.Expect(o.MetricsBindAddress).To(Equal(":8443"))
+	g.Expect(o.HealthProbeBindAddress).To(Equal(":8081"))
+	g.Expect(o.Namespace).To(Equal("clerk-operator-system"))
+	g.Expect(o.LeaderElect).To(BeFalse())
+	g.Expect(o.WebhookSecret).To(BeEmpty())
+}
+
+func TestParse_flagsBeforeEnvironmentBeforeDefaults(t *testing.T) {
+	g := NewWithT(t)
+	environment := map[string]string{"POD_NAMESPACE": "from-pod", "CLERK_WEBHOOK_SECRET": "whsec_a whsec_b"}
+	o, err := parse(nil, environment)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(o.Namespace).To(Equal("from-pod"))
+	g.Expect(o.WebhookSecret).To(Equal("whsec_a whsec_b"))
+	o, err = parse([]string{"--namespace=from-flag", "--metrics-bind-address=0"}, environment)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(o.Namespace).To(Equal("from-flag"))
+	g.Expect(o.MetricsBindAddress).To(Equal("0"))
+}
+
+func TestParse_saysWhatIsWrong(t *testing.T) {
+	for name, tc := range map[string]struct {
+		argument string
+		want     string
+	}{
+		"unknown flag":          {argument: "--nonsense", want: "nonsense"},
+		"receiver without port": {argument: "--receiver-bind-address=localhost", want: "--receiver-bind-address"},
+		"receiver off":          {argument: "--receiver-bind-address=0", want: "--receiver-bind-address"},
+		"health without port":   {argument: "--health-probe-bind-address=x", want: "--health-probe-bind-address"},
+		"namespace":             {argument: "--namespace=Not_One", want: "--namespace"},
+		"no such directory":     {argument: "--receiver-cert-dir=/nonexistent", want: "--receiver-cert-dir"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse([]string{tc.argument}, nil)
+			NewWithT(t).Expect(err).To(MatchError(ContainSubstring(tc.want)))
+		})
+	}
+}

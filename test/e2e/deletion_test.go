@@ -1,0 +1,98 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/test/payload"
+)
+
+// memberOf makes somebody an administrator of an organization who has access.
+func (w *world) memberOf(o payload.Organization, namespace string) payload.User {
+	w.t.Helper()
+	u := w.user()
+	w.join(u, o, "org:admin")
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
+	return u
+}
+
+func TestDeletion_retainsWhatTheClassRetains(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("retain", func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Deletion.Policy = clerkv1alpha1.DeletionRetain
+	})
+	u := w.memberOf(o, namespace)
+	before := get(w, namespaceObject(namespace))
+
+	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
+	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(none))
+	w.Expect(w.bindings(namespace)()).To(BeEmpty())
+	w.Consistently(stored(w, namespaceObject(namespace))).Should(And(
+		HaveField("UID", before.UID), HaveField("DeletionTimestamp", BeNil()),
+	))
+	w.Eventually(w.reasonsTold(o.ID)).Should(ContainElement("NamespaceRetained"))
+}
+
+func TestDeletion_waitsForTheGraceAndTakesAccessAtOnce(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("grace", func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: 72 * time.Hour}
+	})
+	u := w.memberOf(o, namespace)
+
+	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
+	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+		HaveField("DeletionTimestamp", Not(BeNil())),
+		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting),
+		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting),
+	))
+	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
+	w.Expect(w.kubectl("get", "clerkorganization", clerk.ObjectName(o.ID), "-o", "jsonpath={.status.conditions[*].message}")).
+		To(ContainSubstring("unless the annotation clerk-operator.dev/retain is set to true"))
+
+	w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), clerkv1alpha1.AnnotationRetain+"=true")
+	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
+	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(none))
+}
+
+func TestDeletion_comesAfterTheGrace(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("short", func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: 3 * time.Second}
+	})
+	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
+	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting))
+	deleted := get(w, organizationObject(o.ID)).DeletionTimestamp
+	w.Eventually(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", Not(BeNil())))
+	w.Expect(get(w, namespaceObject(namespace)).DeletionTimestamp.Sub(deleted.Time)).To(BeNumerically(">=", 2*time.Second))
+	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())
+	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+}
+
+func TestDeletion_byHandTakesAccess(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("by-hand")
+	u, other := w.memberOf(o, namespace), w.memberOf(o, namespace)
+
+	w.kubectl("delete", "clerkuser", clerk.ObjectName(u.ID), "--timeout=60s")
+	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(none), "an object that is gone holds nothing")
+	w.Expect(w.levelOf(other.ID, namespace)).To(Equal(admin))
+	w.happen("user.updated", u.Data())
+	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
+
+	w.kubectl("delete", "clerkorganization", clerk.ObjectName(o.ID), "--timeout=60s")
+	w.Expect(w.gone(namespaceObject(namespace))()).To(BeTrue())
+}
