@@ -124,8 +124,8 @@ type ClerkUserStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.userID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.userID in lower case with _ replaced by -"
 
-// ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access away until Clerk is heard
-// of again; to offboard somebody, ban or delete the user in Clerk.
+// ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access and memberships away until
+// Clerk's events bring them back; to offboard somebody, ban or delete the user in Clerk.
 type ClerkUser struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -69,6 +69,9 @@ func (r *ClerkInstanceReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if err := r.client.Get(ctx, req.NamespacedName, config); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.written.behind(config) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	if !config.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil // it has no finalizer of ours: what is mirrored is kept as it is
 	}

@@ -71,6 +71,9 @@ func (r *ClerkOrganizationReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	if err := r.client.Get(ctx, req.NamespacedName, organization); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.written.behind(organization) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	if organization.DeletionTimestamp.IsZero() {
 		dead, err := mirror.Deleted(ctx, r.client, organization.Spec.InstanceName, organization.Spec.OrganizationID)
 		if err != nil {
@@ -98,12 +101,8 @@ func (r *ClerkOrganizationReconciler) reconcileNormal(
 ) (ctrl.Result, error) {
 	organization.Status.ObservedGeneration = organization.Generation
 	config, err := r.instances.Get(ctx, organization.Spec.InstanceName)
-	if errors.Is(err, instance.ErrNotFound) || errors.Is(err, instance.ErrNotConfigured) {
-		setReady(organization, metav1.ConditionFalse, clerkv1alpha1.ReasonInstanceNotFound,
-			fmt.Sprintf("ClerkInstance %s does not exist; everything is kept as it is", organization.Spec.InstanceName))
-		return ctrl.Result{}, nil
-	}
-	if err != nil {
+	orphaned := errors.Is(err, instance.ErrNotFound) || errors.Is(err, instance.ErrNotConfigured)
+	if err != nil && !orphaned {
 		return ctrl.Result{}, err
 	}
 	class, err := r.classOf(ctx, organization)
@@ -115,9 +114,12 @@ func (r *ClerkOrganizationReconciler) reconcileNormal(
 		return ctrl.Result{}, err
 	}
 	organization.Status.Members = count(len(members))
-	if class == nil {
+	switch {
+	case class == nil:
 		err = r.reconcileWithoutClass(ctx, organization)
-	} else {
+	case orphaned:
+		err = r.reconcileOrphan(ctx, organization, class, members)
+	default:
 		err = r.reconcileTenant(ctx, organization, config, class, members)
 	}
 	r.summarise(organization, class, err)
@@ -132,10 +134,13 @@ func (r *ClerkOrganizationReconciler) reconcileTenant(
 ) error {
 	organization.Status.TenantClass = class.Name
 	namespace, err := r.reconcileNamespace(ctx, organization, class)
-	if namespace == nil {
+	if namespace == nil || !namespace.DeletionTimestamp.IsZero() {
 		setFailed(organization, clerkv1alpha1.ConditionNamespaceReady, err)
 		setCondition(organization, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
 			clerkv1alpha1.ReasonBinding, "there is no namespace to give access to")
+		if namespace != nil {
+			err = errors.Join(err, r.reconcileBindings(ctx, organization, namespace.Name, nil))
+		}
 		return err
 	}
 	secretErr := r.reconcileSecret(ctx, organization, config, namespace)
@@ -156,6 +161,21 @@ func (r *ClerkOrganizationReconciler) reconcileTenant(
 			clerkv1alpha1.ReasonProvisioned, "the members' bindings exist")
 	}
 	return errors.Join(namespaceErr, bindingsErr)
+}
+
+// reconcileOrphan keeps a tenant whose ClerkInstance does not exist as it is, but for access that is to be taken away:
+// a user who is deleted by hand must not be held by a binding that nobody changes any more.
+func (r *ClerkOrganizationReconciler) reconcileOrphan(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+	class *clerkv1alpha1.ClerkTenantClass, members []member,
+) error {
+	orphaned := stalled(clerkv1alpha1.ReasonInstanceNotFound, 0,
+		"ClerkInstance %s does not exist; the tenant is kept as it is, and nobody is given access", organization.Spec.InstanceName)
+	namespace, err := r.findNamespace(ctx, organization)
+	if err != nil || namespace == nil {
+		return errors.Join(orphaned, err)
+	}
+	return errors.Join(orphaned, r.revoke(ctx, organization, namespace.Name, grants(organization, class, members)))
 }
 
 // reconcileWithoutClass takes everybody's access away and keeps the data.

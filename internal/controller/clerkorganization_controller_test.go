@@ -291,7 +291,7 @@ func (w *world) inParallel(n int, do func(i int)) {
 
 // write is happen for several at once: it leaves the world's time as it is.
 func (w *world) write(eventType string, data map[string]any) {
-	other := &world{WithT: w.WithT, t: w.t, now: w.now}
+	other := &world{WithT: w.WithT, t: w.t, now: w.now, instance: w.instance}
 	other.happen(eventType, data)
 }
 
@@ -415,4 +415,31 @@ func TestOrganization_withoutClassHasNothingAndLosesAccessWhenItsClassGoes(t *te
 	w.eventuallyReady(&clerkv1alpha1.ClerkOrganization{}, w.org.ID, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)
 	w.eventuallyHold(namespace, nil)
 	w.Expect(w.namespace(namespace).DeletionTimestamp).To(BeNil())
+}
+
+func TestOrganization_withoutItsInstanceOnlyLosesAccess(t *testing.T) {
+	w := newWorld(t)
+	w.class()
+	w.instance = "orphan-" + clerk.ObjectName(w.org.ID)
+	config := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instance}}
+	config.Spec.Access.UsernamePrefix = "acme:"
+	config.Spec.Webhook.SigningSecrets = []clerkv1alpha1.SecretKeyReference{{Name: "clerk-webhook", Key: "signing-secret"}}
+	w.Expect(suite.client.Create(t.Context(), config)).To(Succeed())
+	ada, grace := w.user(), w.user()
+	w.join(ada, "org:member")
+	w.join(grace, "org:member")
+	namespace := w.tenant().Status.Namespace.Name
+	prefixed := func(u payload.User) string { return "acme:" + u.ID }
+	w.eventuallyHold(namespace, map[string][]string{"edit": {prefixed(ada), prefixed(grace)}})
+
+	w.Expect(suite.client.Delete(t.Context(), config)).To(Succeed())
+	w.Eventually(func() error {
+		return suite.client.Get(t.Context(), client.ObjectKeyFromObject(config), config)
+	}).Should(HaveOccurred())
+	w.Expect(suite.client.Delete(t.Context(), &clerkv1alpha1.ClerkUser{
+		ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(grace.ID)},
+	})).To(Succeed())
+	w.eventuallyHold(namespace, map[string][]string{"edit": {prefixed(ada)}})
+	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(grace.ID)})
+	w.eventuallyReady(&clerkv1alpha1.ClerkOrganization{}, w.org.ID, metav1.ConditionFalse, clerkv1alpha1.ReasonInstanceNotFound)
 }

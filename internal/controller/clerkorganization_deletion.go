@@ -29,6 +29,7 @@ func (r *ClerkOrganizationReconciler) reconcileDelete(
 	if err := r.deleteMemberships(ctx, organization); err != nil {
 		return ctrl.Result{}, err
 	}
+	organization.Status.Members = count(0)
 	namespace, err := r.findNamespace(ctx, organization)
 	if stall := new(stalledError); errors.As(err, &stall) {
 		// What has the name is not ours: there is nothing to take access to and nothing to delete.

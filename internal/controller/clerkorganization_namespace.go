@@ -22,7 +22,7 @@ import (
 )
 
 // reconcileNamespace makes the organization's namespace what its class wants. It returns nil and an error when there is
-// no namespace that may be used, and a namespace with an error when it may and is not as it should be.
+// none that is the organization's, and the namespace with an error when it is not as it should be.
 func (r *ClerkOrganizationReconciler) reconcileNamespace(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass,
 ) (*corev1.Namespace, error) {
@@ -45,7 +45,7 @@ func (r *ClerkOrganizationReconciler) reconcileNamespace(
 	}
 	organization.Status.Namespace = clerkv1alpha1.NamespaceReference{Name: namespace.Name, UID: namespace.UID}
 	if !namespace.DeletionTimestamp.IsZero() {
-		return nil, stalled(clerkv1alpha1.ReasonNamespaceTerminating, 0,
+		return namespace, stalled(clerkv1alpha1.ReasonNamespaceTerminating, 0,
 			"namespace %s is being deleted, though not by the operator; it is made again when it is gone", namespace.Name)
 	}
 	if err := r.applyNamespace(ctx, namespace, desired); err != nil {

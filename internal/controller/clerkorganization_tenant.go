@@ -4,9 +4,11 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -121,8 +123,8 @@ func (r *ClerkOrganizationReconciler) reconcileSecret(
 	return nil
 }
 
-// reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Bindings are added and
-// changed before others are deleted, so that nobody who keeps access is without it in between.
+// reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Those that nobody is
+// taken from come first and deletions last, so that nobody whose role changes is without access in between.
 func (r *ClerkOrganizationReconciler) reconcileBindings(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
 	desired []*rbacv1ac.RoleBindingApplyConfiguration,
@@ -133,6 +135,9 @@ func (r *ClerkOrganizationReconciler) reconcileBindings(
 	}
 	var errs []error
 	wanted := sets.New[string]()
+	slices.SortStableFunc(desired, func(a, b *rbacv1ac.RoleBindingApplyConfiguration) int {
+		return cmp.Compare(len(removed(existing[*a.Name], a)), len(removed(existing[*b.Name], b)))
+	})
 	for _, binding := range desired {
 		wanted.Insert(*binding.Name)
 		errs = append(errs, r.applyBinding(ctx, existing[*binding.Name], binding))
@@ -140,6 +145,36 @@ func (r *ClerkOrganizationReconciler) reconcileBindings(
 	for name, binding := range existing {
 		if !wanted.Has(name) {
 			errs = append(errs, mirror.DeleteObject(ctx, r.client, binding))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// revoke takes from the managed bindings of a namespace every user who is granted their role no more, and adds nobody.
+func (r *ClerkOrganizationReconciler) revoke(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string, granted tenant.Grants,
+) error {
+	existing, err := r.bindingsOf(ctx, organization, namespace)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, binding := range existing {
+		kept := rbacv1ac.RoleBinding(binding.Name, namespace).
+			WithLabels(tenant.Labels(organization)).
+			WithRoleRef(rbacv1ac.RoleRef().
+				WithAPIGroup(rbacv1.GroupName).WithKind(binding.RoleRef.Kind).WithName(binding.RoleRef.Name))
+		for _, subject := range binding.Subjects {
+			if id, ok := access.UserID(subject.Name); ok && slices.Contains(granted[binding.RoleRef.Name], id) {
+				kept.WithSubjects(rbacv1ac.Subject().
+					WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.UserKind).WithName(subject.Name))
+			}
+		}
+		switch {
+		case len(kept.Subjects) == 0:
+			errs = append(errs, mirror.DeleteObject(ctx, r.client, binding))
+		case len(kept.Subjects) < len(binding.Subjects):
+			errs = append(errs, r.applyBinding(ctx, binding, kept))
 		}
 	}
 	return errors.Join(errs...)
@@ -214,17 +249,23 @@ func (r *ClerkOrganizationReconciler) replaceBinding(
 func (r *ClerkOrganizationReconciler) retract(
 	ctx context.Context, existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration,
 ) error {
-	if existing == nil {
+	if len(removed(existing, desired)) == 0 {
 		return nil
 	}
-	wanted := sets.New[string]()
-	for _, subject := range desired.Subjects {
-		wanted.Insert(*subject.Name)
+	return mirror.DeleteObject(ctx, r.client, existing)
+}
+
+// removed returns who an existing binding, if there is one, names and a desired one does not.
+func removed(existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration) sets.Set[string] {
+	names := sets.New[string]()
+	if existing == nil {
+		return names
 	}
 	for _, subject := range existing.Subjects {
-		if !wanted.Has(subject.Name) {
-			return mirror.DeleteObject(ctx, r.client, existing)
-		}
+		names.Insert(subject.Name)
 	}
-	return nil
+	for _, subject := range desired.Subjects {
+		names.Delete(*subject.Name)
+	}
+	return names
 }

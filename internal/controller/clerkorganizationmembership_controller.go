@@ -95,6 +95,9 @@ func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 	if err := r.client.Get(ctx, req.NamespacedName, membership); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.written.behind(membership) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	if !membership.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil // it has no finalizer of ours
 	}

@@ -41,6 +41,9 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	if err := r.client.Get(ctx, req.NamespacedName, class); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.written.behind(class) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	ready := meta.FindStatusCondition(class.Status.Conditions, clerkv1alpha1.ConditionReady)
 	if !class.DeletionTimestamp.IsZero() ||
 		ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == class.Generation {

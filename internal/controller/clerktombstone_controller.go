@@ -41,6 +41,9 @@ func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Reque
 	if err := r.client.Get(ctx, req.NamespacedName, tombstone); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.written.behind(tombstone) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	if !tombstone.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}

@@ -52,6 +52,9 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if err := r.client.Get(ctx, req.NamespacedName, user); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.written.behind(user) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	if user.DeletionTimestamp.IsZero() {
 		dead, err := mirror.Deleted(ctx, r.client, user.Spec.InstanceName, user.Spec.UserID)
 		if err != nil {
@@ -136,12 +139,25 @@ func (r *ClerkUserReconciler) reconcileDelete(
 	return nil
 }
 
-// bindingsThatName counts the managed bindings that name a user.
+// bindingsThatName counts the bindings that name a user in the namespaces of organizations. A binding elsewhere is not
+// the operator's, whatever its labels say, and must not hold the user.
 func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, userID string) (int, error) {
 	var bindings rbacv1.RoleBindingList
 	err := r.client.List(ctx, &bindings, client.MatchingFields{indexSubject: userID}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return 0, fmt.Errorf("listing bindings: %w", err)
 	}
-	return len(bindings.Items), nil
+	named := 0
+	for i := range bindings.Items {
+		organizationID := bindings.Items[i].Labels[clerkv1alpha1.LabelOrganizationID]
+		organization := &clerkv1alpha1.ClerkOrganization{}
+		err := r.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(organizationID)}, organization)
+		if client.IgnoreNotFound(err) != nil {
+			return 0, fmt.Errorf("reading organization %s: %w", organizationID, err)
+		}
+		if err == nil && organization.Status.Namespace.Name == bindings.Items[i].Namespace {
+			named++
+		}
+	}
+	return named, nil
 }

@@ -37,6 +37,7 @@ type base struct {
 	recorder  events.EventRecorder
 	clock     clock.PassiveClock
 	instances *instance.Resolver
+	written   *ownWrites
 }
 
 // Setup adds every reconciler to a manager.
@@ -50,6 +51,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, 
 		recorder:  mgr.GetEventRecorder("clerk-operator"),
 		clock:     c,
 		instances: instances,
+		written:   newOwnWrites(),
 	}
 	reconcilers := []interface{ SetupWithManager(ctrl.Manager) error }{
 		&ClerkInstanceReconciler{base: b},

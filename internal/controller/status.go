@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -52,12 +53,15 @@ func (b *base) patchStatus(ctx context.Context, before, after conditioned) error
 		return nil
 	}
 	err := b.client.Status().Patch(ctx, after, client.MergeFrom(before))
-	if client.IgnoreNotFound(err) != nil {
+	if apierrors.IsNotFound(err) {
+		b.written.forget(after)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("patching status: %w", err)
 	}
-	if err == nil {
-		b.tell(before, after)
-	}
+	b.written.wrote(after)
+	b.tell(before, after)
 	return nil
 }
 
@@ -170,6 +174,7 @@ func (b *base) releaseFinalizer(ctx context.Context, o client.Object, finalizer 
 	if err := b.client.Patch(ctx, o, lockedMerge(before)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("removing the finalizer: %w", err)
 	}
+	b.written.forget(o)
 	return nil
 }
 

@@ -85,18 +85,16 @@ func startSuite(ctx context.Context) (stop func() error, err error) {
 	}
 	suite.client = in.Client
 	suite.mirror = mirror.New(in.Client, in.Client)
-	for _, name := range []string{"default", "minimal"} {
-		instance := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		instance.Spec.Webhook.SigningSecrets = []clerkv1alpha1.SecretKeyReference{{Name: "clerk-webhook", Key: "signing-secret"}}
-		if err := in.Client.Create(ctx, instance); err != nil {
-			return nil, err
-		}
+	config := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	config.Spec.Webhook.SigningSecrets = []clerkv1alpha1.SecretKeyReference{{Name: "clerk-webhook", Key: "signing-secret"}}
+	if err := in.Client.Create(ctx, config); err != nil {
+		return nil, err
 	}
-	config, err := suite.cp.ServiceAccountConfig(ctx, installation.Namespace, installation.ServiceAccount)
+	account, err := suite.cp.ServiceAccountConfig(ctx, installation.Namespace, installation.ServiceAccount)
 	if err != nil {
 		return nil, err
 	}
-	mgr, _, err := setup.Manager(ctx, config, &options.Options{
+	mgr, _, err := setup.Manager(ctx, account, &options.Options{
 		ReceiverBindAddress:    "127.0.0.1:0",
 		MetricsBindAddress:     "0",
 		HealthProbeBindAddress: "0",
@@ -121,11 +119,13 @@ type world struct {
 	t   *testing.T
 	now time.Time
 	org payload.Organization
+	// instance is the ClerkInstance that the events come from.
+	instance string
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{WithT: NewWithT(t), t: t, now: time.Now().Add(-time.Hour).Truncate(time.Millisecond)}
+	w := &world{WithT: NewWithT(t), t: t, instance: "default", now: time.Now().Add(-time.Hour).Truncate(time.Millisecond)}
 	w.SetDefaultEventuallyTimeout(timeout)
 	w.SetDefaultEventuallyPollingInterval(polling)
 	w.org = payload.Organization{ID: payload.NewID("org"), Name: "Acme", Slug: "acme", CreatedAt: w.tick(), UpdatedAt: w.now}
@@ -146,9 +146,9 @@ func (w *world) happen(eventType string, data map[string]any) mirror.Result {
 	w.Expect(err).NotTo(HaveOccurred())
 	var result mirror.Result
 	if event.Deleted != "" {
-		result, err = suite.mirror.Delete(w.t.Context(), "default", event.Deleted, event.Time)
+		result, err = suite.mirror.Delete(w.t.Context(), w.instance, event.Deleted, event.Time)
 	} else {
-		result, err = suite.mirror.Apply(w.t.Context(), event.Object(clerk.Source{InstanceName: "default"}))
+		result, err = suite.mirror.Apply(w.t.Context(), event.Object(clerk.Source{InstanceName: w.instance}))
 	}
 	w.Expect(err).NotTo(HaveOccurred())
 	return result

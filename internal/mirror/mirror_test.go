@@ -7,12 +7,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -25,6 +27,9 @@ import (
 
 // api is the API server's client. No manager runs here: what is tested is what the mirror and the CRDs' rules do alone.
 var api client.Client
+
+// config reaches the API server as api does.
+var config *rest.Config
 
 func TestMain(m *testing.M) {
 	os.Exit(runSuite(m))
@@ -42,7 +47,7 @@ func runSuite(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "installing:", err)
 		return 1
 	}
-	api = in.Client
+	api, config = in.Client, cp.Config()
 	code := m.Run()
 	if err := cp.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
@@ -193,4 +198,45 @@ func TestApply_anObjectOnItsWayOutIsTriedAgain(t *testing.T) {
 	u.UpdatedAt = at(2)
 	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(2)))
 	g.Expect(err).To(MatchError(mirror.ErrTerminating))
+}
+
+// counter counts the requests that write.
+type counter struct {
+	next   http.RoundTripper
+	writes int
+}
+
+func (c *counter) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Method != http.MethodGet {
+		c.writes++
+	}
+	return c.next.RoundTrip(request)
+}
+
+func TestMirror_writesOnceForAnEvent(t *testing.T) {
+	g := NewWithT(t)
+	counted := &counter{}
+	counting := rest.CopyConfig(config)
+	counting.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		counted.next = next
+		return counted
+	}
+	c, err := client.New(counting, client.Options{Scheme: api.Scheme()})
+	g.Expect(err).NotTo(HaveOccurred())
+	m := mirror.New(c, c)
+	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
+	writes := func(do func() (mirror.Result, error)) int {
+		counted.writes = 0
+		_, err := do()
+		g.Expect(err).NotTo(HaveOccurred())
+		return counted.writes
+	}
+	apply := func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, "default", u, at(1))) }
+	remove := func() (mirror.Result, error) { return m.Delete(t.Context(), "default", u.ID, at(2)) }
+	g.Expect(writes(apply)).To(Equal(1), "created")
+	u.UpdatedAt = at(2)
+	g.Expect(writes(apply)).To(Equal(1), "updated")
+	g.Expect(writes(remove)).To(Equal(2), "deleted: the tombstone and the object")
+	g.Expect(writes(remove)).To(Equal(0), "deleted again")
+	g.Expect(writes(apply)).To(Equal(0), "after the deletion")
 }

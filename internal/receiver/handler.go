@@ -161,7 +161,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 	case errors.Is(err, instance.ErrNotConfigured):
 		return h.notConfigured(name, err.Error())
 	case err != nil:
-		return h.unavailable(name, "", err)
+		// The name is from the path and not known to be an instance's: it must not become a label.
+		return h.unavailable("", "", err)
 	}
 	return h.receive(w, r, config)
 }

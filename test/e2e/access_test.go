@@ -91,21 +91,6 @@ func (w *world) reasonsTold(organizationID string) func() ([]string, error) {
 	}
 }
 
-func TestInstance_decidesOnUsernamesAndProfiles(t *testing.T) {
-	w := newWorld(t)
-	w.ownInstance(func(instance *clerkv1alpha1.ClerkInstance) {
-		instance.Spec.Access.UsernamePrefix = "oidc#"
-		instance.Spec.Users.Profile = clerkv1alpha1.UserProfileMinimal
-	})
-	o, namespace := w.tenant("prefix")
-	ada := w.user()
-	w.join(ada, o, "org:admin")
-
-	w.Eventually(w.bindings(namespace)).Should(Equal(map[string][]string{"admin": {"oidc#" + ada.ID}}))
-	spec := get(w, userObject(ada.ID)).Spec
-	w.Expect([]string{spec.UserID, spec.Email, spec.FirstName, spec.LastName}).To(Equal([]string{ada.ID, "", "", ""}))
-}
-
 // updateUser changes a user in Clerk and returns the event that tells of it.
 func (w *world) updateUser(u *payload.User, change func(*payload.User)) delivery.Event {
 	change(u)

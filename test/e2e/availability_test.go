@@ -6,8 +6,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -31,58 +31,58 @@ const (
 	burstWorkers = 16
 )
 
-// burst is many users who sign up at once. Each delivery is repeated until it is acknowledged, as Svix repeats it.
+// burst is many deliveries at once, each repeated until it is acknowledged, as Svix repeats it.
 type burst struct {
-	ids []string
 	// underWay is closed when a quarter is acknowledged.
 	underWay chan struct{}
 	// done receives the end of the last delivery: nil when all are acknowledged.
 	done chan error
 
-	mu           sync.Mutex
-	acknowledged int
+	mu                  sync.Mutex
+	acknowledged, total int
 	// answers counts the attempts by the code that answered them, 0 for none.
 	answers map[int]int
 }
 
 // burst begins one.
-func (w *world) burst() *burst {
-	w.t.Helper()
-	b := &burst{underWay: make(chan struct{}), done: make(chan error, 1), answers: map[int]int{}}
-	queue := make(chan delivery.Message, burstSize)
-	for range burstSize {
-		u := w.newUser()
-		b.ids = append(b.ids, u.ID)
-		queue <- w.message(w.event("user.created", u.Data()))
+func (w *world) burst(messages []delivery.Message) *burst {
+	b := &burst{underWay: make(chan struct{}), done: make(chan error, 1), total: len(messages), answers: map[int]int{}}
+	queue := make(chan delivery.Message, len(messages))
+	for _, m := range messages {
+		queue <- m
 	}
 	close(queue)
 	sender := w.sender
 	sender.Client = &http.Client{Transport: b, Timeout: 15 * time.Second}
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*timeout)
 	w.t.Cleanup(cancel)
-	errs := make(chan error, burstSize)
+	errs := make([]error, burstWorkers)
 	var workers sync.WaitGroup
-	for range burstWorkers {
+	for i := range errs {
 		workers.Go(func() {
 			for m := range queue {
-				_, err := sender.Deliver(ctx, m, 50*time.Millisecond)
-				errs <- err
+				if _, errs[i] = sender.Deliver(ctx, m, 50*time.Millisecond); errs[i] != nil {
+					return
+				}
 				b.acknowledge()
 			}
 		})
 	}
 	go func() {
 		workers.Wait()
-		close(errs)
-		for err := range errs {
-			if err != nil {
-				b.done <- err
-				return
-			}
-		}
-		b.done <- nil
+		b.done <- errors.Join(errs...)
 	}()
 	return b
+}
+
+// signUps are users who sign up, and the deliveries that tell of them.
+func (w *world) signUps(number int) (ids []string, messages []delivery.Message) {
+	w.t.Helper()
+	for range number {
+		u := w.newUser()
+		ids, messages = append(ids, u.ID), append(messages, w.message(w.event("user.created", u.Data())))
+	}
+	return ids, messages
 }
 
 // RoundTrip makes one attempt and notes what answered it.
@@ -101,7 +101,7 @@ func (b *burst) RoundTrip(r *http.Request) (*http.Response, error) {
 func (b *burst) acknowledge() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.acknowledged++; b.acknowledged == burstSize/4 {
+	if b.acknowledged++; b.acknowledged == b.total/4 {
 		close(b.underWay)
 	}
 }
@@ -113,8 +113,8 @@ func (b *burst) progress() int {
 	return b.acknowledged
 }
 
-// nothingLost checks that every user is there once everything is acknowledged, and what the attempts were answered with.
-func (w *world) nothingLost(b *burst, codes ...any) {
+// wantAll waits for all to be acknowledged, and checks that every user is there and what the attempts were answered with.
+func (w *world) wantAll(b *burst, userIDs []string, codes ...any) {
 	w.t.Helper()
 	w.Eventually(b.done, 3*timeout).Should(Receive(BeNil()))
 	var users clerkv1alpha1.ClerkUserList
@@ -123,13 +123,13 @@ func (w *world) nothingLost(b *burst, codes ...any) {
 	for i := range users.Items {
 		there[users.Items[i].Spec.UserID] = true
 	}
-	for _, id := range b.ids {
+	for _, id := range userIDs {
 		w.Expect(there).To(HaveKey(id))
 	}
+	w.t.Logf("attempts by the code that answered them: %v", b.answers)
 	for code := range b.answers {
 		w.Expect(code).To(BeElementOf(codes...))
 	}
-	w.t.Logf("attempts by the code that answered them: %v", b.answers)
 }
 
 func TestCrash_ofTheManagerLosesNothing(t *testing.T) {
@@ -138,13 +138,14 @@ func TestCrash_ofTheManagerLosesNothing(t *testing.T) {
 	manager := w.manager(o)
 	w.sender.URL = manager.URL + clerkv1alpha1.WebhookPath
 
-	b := w.burst()
+	ids, messages := w.signUps(burstSize)
+	b := w.burst(messages)
 	w.Eventually(b.underWay).Should(BeClosed())
 	w.Expect(manager.Process.Kill()).To(Succeed())
 	w.Expect(b.progress()).To(BeNumerically("<", burstSize), "it was killed in the middle")
 	o.ReceiverAddress = addressOf(manager)
 	w.manager(o)
-	w.nothingLost(b, 0, 200)
+	w.wantAll(b, ids, 0, 200)
 }
 
 func TestCrash_ofTheAPIServerLosesNothing(t *testing.T) {
@@ -153,7 +154,8 @@ func TestCrash_ofTheAPIServerLosesNothing(t *testing.T) {
 	w.withoutManager()
 	w.sender.URL = w.manager(installation.ManagerOptions{Name: "alone"}).URL + clerkv1alpha1.WebhookPath
 
-	b := w.burst()
+	ids, messages := w.signUps(burstSize)
+	b := w.burst(messages)
 	w.Eventually(b.underWay).Should(BeClosed())
 	w.Expect(suite.cp.KillAPIServer()).To(Succeed())
 	w.t.Cleanup(func() { w.Expect(suite.cp.StartAPIServer(contextAfter(t))).To(Succeed()) })
@@ -165,14 +167,14 @@ func TestCrash_ofTheAPIServerLosesNothing(t *testing.T) {
 	w.Expect(answer.Header.Get("Retry-After")).To(MatchRegexp("^[0-9]+$"))
 
 	w.Expect(suite.cp.StartAPIServer(t.Context())).To(Succeed())
-	w.nothingLost(b, 0, 200, 503)
+	w.wantAll(b, ids, 0, 200, 503)
 	// It also goes on to reconcile.
 	w.tenant("afterwards")
 }
 
-// held is a delivery whose body is not sent before the gate is open.
+// held is a delivery whose body is not sent before a gate is open.
 type held struct {
-	gate    chan struct{}
+	gate    <-chan struct{}
 	reading chan struct{}
 	body    io.Reader
 }
@@ -188,14 +190,27 @@ func (h *held) Close() error { return nil }
 func (h *held) RoundTrip(r *http.Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{Got100Continue: func() { close(h.reading) }}
 	r = r.Clone(httptrace.WithClientTrace(r.Context(), trace))
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	h.body, r.Body, r.GetBody = bytes.NewReader(body), h, nil
+	h.body, r.Body, r.GetBody = r.Body, h, nil
 	r.Header.Set("Expect", "100-continue")
 	transport := &http.Transport{ExpectContinueTimeout: timeout, DisableKeepAlives: true}
 	return transport.RoundTrip(r)
+}
+
+// hold begins as many deliveries and returns when the receiver reads their bodies, which come when the gate is open.
+func (w *world) hold(messages []delivery.Message, gate <-chan struct{}) (codes <-chan int) {
+	w.t.Helper()
+	answered := make(chan int, len(messages))
+	for _, m := range messages {
+		h := &held{gate: gate, reading: make(chan struct{})}
+		sender := w.sender
+		sender.Client = &http.Client{Transport: h}
+		go func() {
+			answer, _ := sender.Post(w.t.Context(), m) // an error is no code
+			answered <- answer.Code
+		}()
+		w.Eventually(h.reading).Should(BeClosed())
+	}
+	return answered
 }
 
 func TestStop_answersWhatIsInFlight(t *testing.T) {
@@ -204,26 +219,9 @@ func TestStop_answersWhatIsInFlight(t *testing.T) {
 	manager := w.manager(installation.ManagerOptions{Name: "stopped", Args: []string{leaderElection}})
 	w.sender.URL = manager.URL + clerkv1alpha1.WebhookPath
 
-	const inFlight = 20
+	ids, messages := w.signUps(20)
 	gate := make(chan struct{})
-	codes := make(chan int, inFlight)
-	ids := make([]string, 0, inFlight)
-	for range inFlight {
-		u := w.newUser()
-		ids = append(ids, u.ID)
-		m := w.message(w.event("user.created", u.Data()))
-		h := &held{gate: gate, reading: make(chan struct{})}
-		sender := w.sender
-		sender.Client = &http.Client{Transport: h}
-		go func() {
-			answer, err := sender.Post(t.Context(), m)
-			if err != nil {
-				t.Error(err)
-			}
-			codes <- answer.Code
-		}()
-		w.Eventually(h.reading).Should(BeClosed())
-	}
+	codes := w.hold(messages, gate)
 	stopped := make(chan error, 1)
 	go func() { stopped <- manager.Stop() }()
 	w.Eventually(func() error {
@@ -237,7 +235,7 @@ func TestStop_answersWhatIsInFlight(t *testing.T) {
 	w.Expect(codes).To(BeEmpty())
 	close(gate)
 
-	for range inFlight {
+	for range messages {
 		w.Eventually(codes).Should(Receive(Equal(http.StatusOK)))
 	}
 	w.Eventually(stopped, 25*time.Second).Should(Receive(BeNil()))
@@ -245,6 +243,26 @@ func TestStop_answersWhatIsInFlight(t *testing.T) {
 	for _, id := range ids {
 		get(w, userObject(id))
 	}
+}
+
+func TestOverload_isToComeAgain(t *testing.T) {
+	w := newWorld(t)
+	// internal/receiver serves so many requests at once.
+	const atOnce = 128
+	_, messages := w.signUps(atOnce)
+	gate := make(chan struct{})
+	codes := w.hold(messages, gate)
+	one := w.message(w.event("user.created", w.newUser().Data()))
+	answer, err := w.sender.Post(t.Context(), one)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(answer.Code).To(Equal(http.StatusServiceUnavailable))
+	w.Expect(answer.Header.Get("Retry-After")).To(MatchRegexp("^[0-9]+$"))
+
+	close(gate)
+	for range messages {
+		w.Eventually(codes).Should(Receive(Equal(http.StatusOK)))
+	}
+	w.Expect(w.attempt(one)).To(Equal("applied"))
 }
 
 func TestLeaderElection_anotherTakesOver(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -95,4 +96,24 @@ func TestDeletion_byHandTakesAccess(t *testing.T) {
 
 	w.kubectl("delete", "clerkorganization", clerk.ObjectName(o.ID), "--timeout=60s")
 	w.Expect(w.gone(namespaceObject(namespace))()).To(BeTrue())
+}
+
+func TestDeletion_waitsForWhatOthersHold(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("held")
+	u := w.memberOf(o, namespace)
+	holding := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace, Name: "holding", Finalizers: []string{"example.com/backup"},
+	}}
+	w.Expect(suite.client.Create(t.Context(), holding)).To(Succeed())
+
+	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
+	w.Eventually(func() string {
+		return w.kubectl("get", "clerkorganization", clerk.ObjectName(o.ID), "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
+	}).Should(ContainSubstring("example.com/backup in 1 resource instances"))
+	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(none))
+
+	changeByHand(w, holding, func(c *corev1.ConfigMap) { c.Finalizers = nil })
+	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())
+	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
 }

@@ -6,6 +6,8 @@
 package e2e
 
 import (
+	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -193,4 +195,40 @@ func TestDisorder_theNewestMembershipCounts(t *testing.T) {
 	w.Eventually(w.gone(membershipObject(old.ID))).Should(BeTrue())
 	w.Consistently(w.level(u.ID, namespace)).Should(Equal(view), "the late end of the old membership")
 	w.Eventually(stored(w, membershipObject(again.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
+}
+
+func TestDisorder_concurrentDeliveriesEndTheSame(t *testing.T) {
+	w := newWorld(t)
+	const users, changes = 20, 5
+	var messages []delivery.Message
+	stay, leave := map[string]string{}, map[string]bool{}
+	for i := range users {
+		u := w.newUser()
+		messages = append(messages, w.message(w.event("user.created", u.Data())))
+		for change := range changes {
+			update := w.updateUser(&u, func(u *payload.User) { u.FirstName = strconv.Itoa(change) })
+			messages = append(messages, w.message(update))
+		}
+		if i%2 == 0 {
+			leave[u.ID] = true
+			messages = append(messages, w.message(w.event("user.deleted", payload.Deleted("user", u.ID))))
+		} else {
+			stay[u.ID] = u.FirstName
+		}
+	}
+	messages = append(messages, messages...)
+	rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+
+	w.wantAll(w.burst(messages), nil, 200, 503)
+	for id := range leave {
+		w.Eventually(w.gone(userObject(id))).Should(BeTrue())
+	}
+	for id, name := range stay {
+		w.Expect(get(w, userObject(id)).Spec.FirstName).To(Equal(name))
+	}
+	w.Consistently(func(g Gomega) {
+		for id := range leave {
+			g.Expect(w.gone(userObject(id))()).To(BeTrue())
+		}
+	}).Should(Succeed())
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -117,37 +118,50 @@ func TestTenant_keepsItsNamespaceWhenTheSlugChanges(t *testing.T) {
 	w.Expect(w.namespaces()).To(HaveEach(BeElementOf(names)))
 }
 
-// It runs beside the others: that the name is free again is found out within a minute.
+// It runs beside the others: that a name is free again is found out within a minute where no watch tells.
 func TestForeignNamespace_isLeftAloneAndWaitedFor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	o := w.newOrganization("foreign")
-	mirrored := &clerkv1alpha1.ClerkOrganization{}
-	mirrored.Spec.OrganizationID, mirrored.Spec.Slug = o.ID, o.Slug
-	name := tenant.NamespaceName("e2e-", mirrored)
-	foreign := namespaceObject(name)
-	// Labels that claim to be the organization's prove nothing.
-	foreign.Labels = map[string]string{
-		clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: o.ID,
+	for _, tc := range []struct {
+		about  string
+		labels func(organizationID string) map[string]string
+	}{
+		{"a namespace of somebody else", func(string) map[string]string { return nil }},
+		{"one that claims to be the organization's", func(id string) map[string]string {
+			return map[string]string{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: id}
+		}},
+	} {
+		t.Run(tc.about, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			o := w.newOrganization("foreign")
+			mirrored := &clerkv1alpha1.ClerkOrganization{}
+			mirrored.Spec.OrganizationID, mirrored.Spec.Slug = o.ID, o.Slug
+			foreign := namespaceObject(tenant.NamespaceName("e2e-", mirrored))
+			foreign.Labels = tc.labels(o.ID)
+			w.create(foreign)
+			w.wantConflict(o, get(w, foreign))
+		})
 	}
-	w.create(foreign)
-	foreign = get(w, foreign)
+}
+
+// wantConflict checks that an organization does not become a tenant while a foreign namespace has its name.
+func (w *world) wantConflict(o payload.Organization, foreign *corev1.Namespace) {
+	w.t.Helper()
 	w.class([]string{o.ID})
 	u := w.user()
 	w.join(u, o, "org:admin")
 	w.happen("organization.created", o.Data())
-
 	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceConflict),
 		haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceConflict),
 	))
 	w.Consistently(stored(w, foreign)).Should(HaveField("ResourceVersion", foreign.ResourceVersion))
-	w.Expect(w.levelOf(u.ID, name)).To(Equal(none))
-	w.Expect(w.bindings(name)()).To(BeEmpty())
+	w.Expect(w.levelOf(u.ID, foreign.Name)).To(Equal(none))
+	w.Expect(w.bindings(foreign.Name)()).To(BeEmpty())
 
-	w.Expect(suite.client.Delete(t.Context(), foreign)).To(Succeed())
+	w.Expect(suite.client.Delete(w.t.Context(), foreign)).To(Succeed())
 	w.Eventually(stored(w, organizationObject(o.ID)), 2*timeout).
 		Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
 	w.Expect(get(w, foreign).UID).NotTo(Equal(foreign.UID))
-	w.Eventually(w.level(u.ID, name)).Should(Equal(admin))
+	w.Eventually(w.level(u.ID, foreign.Name)).Should(Equal(admin))
 }

@@ -90,7 +90,7 @@ func TestStatusCodes_areTheContract(t *testing.T) {
 		{"no ID", header("svix-id"), 400},
 		{"no timestamp", header("svix-timestamp"), 400},
 		{"no signature", header("svix-signature"), 400},
-		{"no headers", post(func(r *request) { r.header = nil }), 400},
+		{"no headers", post(func(r *request) { r.header = http.Header{} }), 400},
 		{"two IDs", header("svix-id", m.ID, m.ID), 400},
 		{"two signatures in two headers", header("svix-signature", "v1,AAAA", good.Get("svix-signature")), 400},
 		{"headers of two families", post(func(r *request) { r.header = mix(good) }), 400},

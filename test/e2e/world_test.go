@@ -208,12 +208,12 @@ func (w *world) create(o client.Object) {
 	})
 }
 
-// manager runs a further manager until the end of the test. What it ended with is for the test to look at.
+// manager runs a further manager until the end of the test, if the test does not end it.
 func (w *world) manager(o installation.ManagerOptions) *installation.Manager {
 	w.t.Helper()
 	m, err := suite.in.StartManager(w.t.Context(), o)
 	w.Expect(err).NotTo(HaveOccurred())
-	w.t.Cleanup(func() { w.Expect(m.Process.Kill()).To(Succeed()) })
+	w.t.Cleanup(func() { w.Expect(m.Stop()).To(Succeed()) })
 	return m
 }
 
