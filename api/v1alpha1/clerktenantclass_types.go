@@ -125,6 +125,7 @@ type ClerkTenantClassAccess struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[^/%]+$`
 	ClusterRoles []string `json:"clusterRoles,omitempty"`
 }
 

@@ -100,6 +100,9 @@ const (
 	ReasonNamespaceTerminating = "NamespaceTerminating"
 	// ReasonNamespaceRefused says that the API server refuses the namespace that the class asks for.
 	ReasonNamespaceRefused = "NamespaceRefused"
+	// ReasonSecretRefused says that the API server refuses the Secret clerk-organization, as when a tenant has made an
+	// immutable one of that name.
+	ReasonSecretRefused = "SecretRefused"
 	// ReasonRoleNotBindable says that the operator may not bind a ClusterRole that the class lists.
 	ReasonRoleNotBindable = "RoleNotBindable"
 )
@@ -150,7 +153,8 @@ const (
 )
 
 // Mirrored is what every mirrored kind records of where its state comes from and when that state was true.
-// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it.
+// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it. Times have
+// exactly six digits after the second: the operator's decoder reads no other form, and must never meet one.
 type Mirrored struct {
 	// instanceName is the name of the ClerkInstance whose event or listing this state comes from.
 	// +required
@@ -160,13 +164,16 @@ type Mirrored struct {
 
 	// createdAt is when Clerk created the object.
 	// +optional
+	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
 	CreatedAt *metav1.MicroTime `json:"createdAt,omitempty"`
 
 	// updatedAt is Clerk's updated_at: the first part of the version of this state.
 	// +required
+	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
 	UpdatedAt metav1.MicroTime `json:"updatedAt,omitzero"`
 
 	// eventTime is when Clerk made the event that carried this state: the second part of the version.
 	// +required
+	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
 	EventTime metav1.MicroTime `json:"eventTime,omitzero"`
 }

@@ -72,7 +72,8 @@ type Membership struct {
 	UpdatedAt epoch `json:"updated_at"`
 }
 
-// forbidding is a flag that takes access away, so anything but a clear no is a yes.
+// forbidding is a flag that takes access away, so whatever is sent and is not a clear no is a yes. Clerk leaves
+// deprovisioned out of users that no directory manages, so what is not sent is a no.
 type forbidding bool
 
 // UnmarshalJSON reads false and null as false and everything else as true.

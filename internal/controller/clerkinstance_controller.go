@@ -5,7 +5,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -64,19 +63,16 @@ func (r *ClerkInstanceReconciler) secretToInstances(ctx context.Context, o clien
 }
 
 // Reconcile takes one instance's status to where it should be.
-func (r *ClerkInstanceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+func (r *ClerkInstanceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	config := &clerkv1alpha1.ClerkInstance{}
 	if err := r.client.Get(ctx, req.NamespacedName, config); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if r.written.behind(config) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	if !config.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil // it has no finalizer of ours: what is mirrored is kept as it is
 	}
 	before := config.DeepCopy()
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, config)) }()
+	defer func() { result, err = r.finish(ctx, before, config, result, err) }()
 	verifiers, problems, err := r.instances.Verifiers(ctx, config)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -35,7 +35,7 @@ type ClerkOrganizationReconciler struct {
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=secrets,resourceNames=clerk-organization,verbs=create;patch
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,resourceNames=admin;edit;view,verbs=bind
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -66,13 +66,10 @@ func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 // Reconcile takes one organization to where it should be.
-func (r *ClerkOrganizationReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+func (r *ClerkOrganizationReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	organization := &clerkv1alpha1.ClerkOrganization{}
 	if err := r.client.Get(ctx, req.NamespacedName, organization); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if r.written.behind(organization) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	if organization.DeletionTimestamp.IsZero() {
 		dead, err := mirror.Deleted(ctx, r.client, organization.Spec.InstanceName, organization.Spec.OrganizationID)
@@ -84,7 +81,7 @@ func (r *ClerkOrganizationReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		}
 	}
 	before := organization.DeepCopy()
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, organization)) }()
+	defer func() { result, err = r.finish(ctx, before, organization, result, err) }()
 
 	if !organization.DeletionTimestamp.IsZero() {
 		return r.reconcileDelete(ctx, organization)
@@ -123,7 +120,7 @@ func (r *ClerkOrganizationReconciler) reconcileNormal(
 		err = r.reconcileTenant(ctx, organization, config, class, members)
 	}
 	r.summarise(organization, class, err)
-	return result(err, ctrl.Result{RequeueAfter: resyncInterval})
+	return outcome(err, ctrl.Result{RequeueAfter: resyncInterval})
 }
 
 // reconcileTenant makes the tenant. What goes wrong with one part does not keep the others from being put right, and

@@ -195,6 +195,36 @@ func TestOrganization_replacesABindingOfAnotherRole(t *testing.T) {
 	w.eventuallyHold(name, map[string][]string{"edit": {user.ID}})
 }
 
+func TestOrganization_aFinalizerDoesNotKeepAccess(t *testing.T) {
+	w := newWorld(t)
+	w.class()
+	name := w.tenant().Status.Namespace.Name
+	user := w.user()
+	w.join(user, "org:admin")
+	w.eventuallyHold(name, map[string][]string{"admin": {user.ID}})
+	// Whoever may edit bindings in the tenant can do this; a binding that is only marked for deletion still binds.
+	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "clerk-admin"}}
+	patch := []byte(`{"metadata":{"finalizers":["example.com/hold"]}}`)
+	w.Expect(suite.client.Patch(t.Context(), binding, client.RawPatch(types.MergePatchType, patch))).To(Succeed())
+	user.Banned, user.UpdatedAt = true, w.tick()
+	w.happen("user.updated", user.Data())
+	w.eventuallyGone(&rbacv1.RoleBinding{}, client.ObjectKeyFromObject(binding))
+}
+
+func TestOrganization_tenantsSecretOfTheSameNameIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.class()
+	name := w.tenant().Status.Namespace.Name
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: tenant.SecretName}}
+	w.Expect(suite.client.Delete(t.Context(), secret)).To(Succeed())
+	immutable := true
+	squatter := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: tenant.SecretName}, Immutable: &immutable}
+	w.Expect(suite.client.Create(t.Context(), squatter)).To(Succeed())
+	w.org.Name, w.org.UpdatedAt = "Renamed", w.tick()
+	w.happen("organization.updated", w.org.Data())
+	w.eventuallyReady(&clerkv1alpha1.ClerkOrganization{}, w.org.ID, metav1.ConditionFalse, clerkv1alpha1.ReasonSecretRefused)
+}
+
 func TestOrganization_unbindableRoleIsToldAndNeverKeepsAccess(t *testing.T) {
 	w := newWorld(t)
 	class := w.class(func(c *clerkv1alpha1.ClerkTenantClass) {

@@ -26,10 +26,6 @@ func (r *ClerkOrganizationReconciler) reconcileDelete(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
 ) (ctrl.Result, error) {
 	organization.Status.ObservedGeneration = organization.Generation
-	if err := r.deleteMemberships(ctx, organization); err != nil {
-		return ctrl.Result{}, err
-	}
-	organization.Status.Members = count(0)
 	namespace, err := r.findNamespace(ctx, organization)
 	if stall := new(stalledError); errors.As(err, &stall) {
 		// What has the name is not ours: there is nothing to take access to and nothing to delete.
@@ -42,14 +38,19 @@ func (r *ClerkOrganizationReconciler) reconcileDelete(
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if namespace != nil {
+		if left, err := r.removeBindings(ctx, organization, namespace.Name); err != nil || left {
+			return ctrl.Result{RequeueAfter: catchUpInterval}, err
+		}
+		setCondition(organization, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
+			clerkv1alpha1.ReasonDeleting, "the organization is deleted: nobody has access")
+	}
+	if err := r.deleteMemberships(ctx, organization); err != nil {
+		return ctrl.Result{}, err
+	}
 	if namespace == nil {
 		return ctrl.Result{}, r.release(ctx, organization)
 	}
-	if err := r.reconcileBindings(ctx, organization, namespace.Name, nil); err != nil {
-		return ctrl.Result{}, err
-	}
-	setCondition(organization, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
-		clerkv1alpha1.ReasonDeleting, "the organization is deleted: nobody has access")
 	deleteAt, keep, err := r.fate(ctx, organization)
 	switch {
 	case err != nil:
@@ -68,10 +69,31 @@ func (r *ClerkOrganizationReconciler) reconcileDelete(
 	return r.deleteNamespace(ctx, organization, namespace)
 }
 
-// deleteMemberships cascades: Clerk does not promise an event for each membership of a deleted organization.
+// removeBindings deletes the managed bindings of a namespace and says whether there were any. The list is a live one: a
+// binding that the cache has not seen yet would stay behind, with nobody left to remove it.
+func (r *ClerkOrganizationReconciler) removeBindings(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
+) (left bool, err error) {
+	bindings, err := bindingsOf(ctx, r.live, organization, namespace)
+	if err != nil {
+		return false, err
+	}
+	var errs []error
+	for _, binding := range bindings {
+		errs = append(errs, r.deleteBinding(ctx, binding))
+	}
+	return len(bindings) > 0, errors.Join(errs...)
+}
+
+// deleteMemberships cascades: Clerk does not promise an event for each membership of a deleted organization. When the
+// object alone was deleted, by hand, the memberships are still Clerk's and stay.
 func (r *ClerkOrganizationReconciler) deleteMemberships(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
 ) error {
+	dead, err := mirror.Deleted(ctx, r.client, organization.Spec.InstanceName, organization.Spec.OrganizationID)
+	if err != nil || !dead {
+		return err
+	}
 	items, err := memberships(ctx, r.client,
 		client.MatchingFields{indexOrganizationID: organization.Spec.OrganizationID})
 	if err != nil {
@@ -85,6 +107,7 @@ func (r *ClerkOrganizationReconciler) deleteMemberships(
 			return err
 		}
 	}
+	organization.Status.Members = count(0)
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (r *ClerkOrganizationReconciler) reconcileNamespace(
 	}
 	organization.Status.Namespace = clerkv1alpha1.NamespaceReference{Name: namespace.Name, UID: namespace.UID}
 	if !namespace.DeletionTimestamp.IsZero() {
-		return namespace, stalled(clerkv1alpha1.ReasonNamespaceTerminating, 0,
+		return namespace, stalled(clerkv1alpha1.ReasonNamespaceTerminating, recheckInterval,
 			"namespace %s is being deleted, though not by the operator; it is made again when it is gone", namespace.Name)
 	}
 	if err := r.applyNamespace(ctx, namespace, desired); err != nil {
@@ -100,8 +100,10 @@ func (r *ClerkOrganizationReconciler) findUnrecorded(
 	return nil, nil
 }
 
+// bornFor says whether a namespace was created for an organization: its name is one that only this organization gets,
+// and it carries the organization's UID, which the call that creates a namespace writes.
 func bornFor(namespace *corev1.Namespace, organization *clerkv1alpha1.ClerkOrganization) bool {
-	return types.UID(namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID]) == organization.UID
+	return tenant.CanBeNamed(namespace.Name, organization) && types.UID(namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID]) == organization.UID
 }
 
 func conflict(name string) error {
@@ -173,7 +175,7 @@ func (r *ClerkOrganizationReconciler) applyNamespace(
 
 // refused says that the API server does not accept the class's labels or annotations.
 func refused(name string, err error) error {
-	return stalled(clerkv1alpha1.ReasonNamespaceRefused, 0,
+	return stalled(clerkv1alpha1.ReasonNamespaceRefused, recheckInterval,
 		"the API server refuses namespace %s as its class wants it; mend the class's labels and annotations: %v", name, err)
 }
 

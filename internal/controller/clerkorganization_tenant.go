@@ -14,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -115,7 +116,12 @@ func (r *ClerkOrganizationReconciler) reconcileSecret(
 	if organization.Status.SecretHash == hash && !r.secrets.isDue(organization.UID) {
 		return nil
 	}
-	if err := r.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
+	err = r.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+	if apierrors.IsInvalid(err) {
+		return stalled(clerkv1alpha1.ReasonSecretRefused, recheckInterval,
+			"the API server refuses Secret %s in namespace %s; delete the one that is there", tenant.SecretName, namespace.Name)
+	}
+	if err != nil {
 		return fmt.Errorf("applying Secret %s/%s: %w", namespace.Name, tenant.SecretName, err)
 	}
 	organization.Status.SecretHash = hash
@@ -129,7 +135,7 @@ func (r *ClerkOrganizationReconciler) reconcileBindings(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
 	desired []*rbacv1ac.RoleBindingApplyConfiguration,
 ) error {
-	existing, err := r.bindingsOf(ctx, organization, namespace)
+	existing, err := bindingsOf(ctx, r.client, organization, namespace)
 	if err != nil {
 		return err
 	}
@@ -144,7 +150,7 @@ func (r *ClerkOrganizationReconciler) reconcileBindings(
 	}
 	for name, binding := range existing {
 		if !wanted.Has(name) {
-			errs = append(errs, mirror.DeleteObject(ctx, r.client, binding))
+			errs = append(errs, r.deleteBinding(ctx, binding))
 		}
 	}
 	return errors.Join(errs...)
@@ -154,39 +160,38 @@ func (r *ClerkOrganizationReconciler) reconcileBindings(
 func (r *ClerkOrganizationReconciler) revoke(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string, granted tenant.Grants,
 ) error {
-	existing, err := r.bindingsOf(ctx, organization, namespace)
+	existing, err := bindingsOf(ctx, r.client, organization, namespace)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	var kept []*rbacv1ac.RoleBindingApplyConfiguration
 	for _, binding := range existing {
-		kept := rbacv1ac.RoleBinding(binding.Name, namespace).
+		desired := rbacv1ac.RoleBinding(binding.Name, namespace).
 			WithLabels(tenant.Labels(organization)).
 			WithRoleRef(rbacv1ac.RoleRef().
 				WithAPIGroup(rbacv1.GroupName).WithKind(binding.RoleRef.Kind).WithName(binding.RoleRef.Name))
 		for _, subject := range binding.Subjects {
 			if id, ok := access.UserID(subject.Name); ok && slices.Contains(granted[binding.RoleRef.Name], id) {
-				kept.WithSubjects(rbacv1ac.Subject().
+				desired.WithSubjects(rbacv1ac.Subject().
 					WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.UserKind).WithName(subject.Name))
 			}
 		}
-		switch {
-		case len(kept.Subjects) == 0:
-			errs = append(errs, mirror.DeleteObject(ctx, r.client, binding))
-		case len(kept.Subjects) < len(binding.Subjects):
-			errs = append(errs, r.applyBinding(ctx, binding, kept))
+		if len(desired.Subjects) > 0 {
+			kept = append(kept, desired)
 		}
 	}
-	return errors.Join(errs...)
+	return r.reconcileBindings(ctx, organization, namespace, kept)
 }
 
 // bindingsOf returns the managed bindings of an organization's namespace by name.
-func (r *ClerkOrganizationReconciler) bindingsOf(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
+func bindingsOf(
+	ctx context.Context, reader client.Reader, organization *clerkv1alpha1.ClerkOrganization, namespace string,
 ) (map[string]*rbacv1.RoleBinding, error) {
 	var bindings rbacv1.RoleBindingList
-	if err := r.client.List(ctx, &bindings, client.InNamespace(namespace),
-		client.MatchingLabels{clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID}); err != nil {
+	if err := reader.List(ctx, &bindings, client.InNamespace(namespace), client.MatchingLabels{
+		clerkv1alpha1.LabelManagedBy:      clerkv1alpha1.ManagedBy,
+		clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID,
+	}); err != nil {
 		return nil, fmt.Errorf("listing bindings: %w", err)
 	}
 	byName := make(map[string]*rbacv1.RoleBinding, len(bindings.Items))
@@ -194,6 +199,18 @@ func (r *ClerkOrganizationReconciler) bindingsOf(
 		byName[bindings.Items[i].Name] = &bindings.Items[i]
 	}
 	return byName, nil
+}
+
+// deleteBinding deletes a binding at once. A binding that a finalizer holds still binds, and whoever may edit bindings in
+// the tenant can put one there; nothing that the operator makes has any.
+func (r *ClerkOrganizationReconciler) deleteBinding(ctx context.Context, binding *rbacv1.RoleBinding) error {
+	if len(binding.Finalizers) > 0 {
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+		if err := r.client.Patch(ctx, binding.DeepCopy(), patch); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("removing the finalizers of binding %s: %w", binding.Name, err)
+		}
+	}
+	return mirror.DeleteObject(ctx, r.client, binding)
 }
 
 // applyBinding writes a binding if it is not as it should be.
@@ -213,8 +230,7 @@ func (r *ClerkOrganizationReconciler) applyBinding(
 	err := r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
 	switch {
 	case apierrors.IsInvalid(err):
-		// Somebody in the tenant made a binding of this name for another role, and a binding's role cannot be changed.
-		return r.replaceBinding(ctx, desired)
+		return r.replaceBinding(ctx, desired, err)
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // the namespace's deletion brings the organization back here
 	case apierrors.IsForbidden(err):
@@ -227,15 +243,20 @@ func (r *ClerkOrganizationReconciler) applyBinding(
 	return nil
 }
 
+// replaceBinding deletes a binding of the desired one's name that somebody in the tenant made for another role, which
+// cannot be changed, and makes the desired one. Any other refusal is none of the binding's.
 func (r *ClerkOrganizationReconciler) replaceBinding(
-	ctx context.Context, desired *rbacv1ac.RoleBindingApplyConfiguration,
+	ctx context.Context, desired *rbacv1ac.RoleBindingApplyConfiguration, refusal error,
 ) error {
 	binding := &rbacv1.RoleBinding{}
 	key := client.ObjectKey{Namespace: *desired.Namespace, Name: *desired.Name}
 	if err := r.live.Get(ctx, key, binding); err != nil {
 		return fmt.Errorf("reading binding %s: %w", key, err)
 	}
-	if err := mirror.DeleteObject(ctx, r.client, binding); err != nil {
+	if binding.RoleRef.Kind == *desired.RoleRef.Kind && binding.RoleRef.Name == *desired.RoleRef.Name {
+		return fmt.Errorf("applying binding %s: %w", key, refusal)
+	}
+	if err := r.deleteBinding(ctx, binding); err != nil {
 		return err
 	}
 	if err := r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
@@ -252,7 +273,7 @@ func (r *ClerkOrganizationReconciler) retract(
 	if len(removed(existing, desired)) == 0 {
 		return nil
 	}
-	return mirror.DeleteObject(ctx, r.client, existing)
+	return r.deleteBinding(ctx, existing)
 }
 
 // removed returns who an existing binding, if there is one, names and a desired one does not.

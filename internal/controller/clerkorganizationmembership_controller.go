@@ -5,7 +5,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -90,13 +89,10 @@ func (r *ClerkOrganizationMembershipReconciler) requestsOf(
 // Reconcile takes one membership to where it should be.
 func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 	ctx context.Context, req ctrl.Request,
-) (_ ctrl.Result, err error) {
+) (result ctrl.Result, err error) {
 	membership := &clerkv1alpha1.ClerkOrganizationMembership{}
 	if err := r.client.Get(ctx, req.NamespacedName, membership); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if r.written.behind(membership) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	if !membership.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil // it has no finalizer of ours
@@ -110,7 +106,7 @@ func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, membership)
 	}
 	before := membership.DeepCopy()
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, membership)) }()
+	defer func() { result, err = r.finish(ctx, before, membership, result, err) }()
 	return ctrl.Result{}, r.reconcileStatus(ctx, membership)
 }
 

@@ -5,12 +5,11 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -19,6 +18,9 @@ import (
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
+
+// reviewInterval is how often the API server is asked again whether an accepted class's ClusterRoles can be bound.
+const reviewInterval = 10 * time.Minute
 
 // ClerkTenantClassReconciler tells whether a class can be used: whether the operator may bind what it lists.
 type ClerkTenantClassReconciler struct{ base }
@@ -36,21 +38,16 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 // Reconcile takes one class's status to where it should be.
-func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	class := &clerkv1alpha1.ClerkTenantClass{}
 	if err := r.client.Get(ctx, req.NamespacedName, class); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if r.written.behind(class) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
-	}
-	ready := meta.FindStatusCondition(class.Status.Conditions, clerkv1alpha1.ConditionReady)
-	if !class.DeletionTimestamp.IsZero() ||
-		ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == class.Generation {
+	if !class.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
 	before := class.DeepCopy()
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, class)) }()
+	defer func() { result, err = r.finish(ctx, before, class, result, err) }()
 	class.Status.ObservedGeneration = class.Generation
 	unbindable, err := r.unbindable(ctx, class)
 	if err != nil {
@@ -63,7 +60,7 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 		return ctrl.Result{RequeueAfter: recheckInterval}, nil
 	}
 	setReady(class, metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted, "organizations can use the class")
-	return ctrl.Result{}, nil
+	return ctrl.Result{RequeueAfter: reviewInterval}, nil
 }
 
 // unbindable asks the API server which of the class's ClusterRoles the operator may not bind.

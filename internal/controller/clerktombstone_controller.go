@@ -5,7 +5,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,13 +35,10 @@ func (r *ClerkTombstoneReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 // Reconcile removes an expired tombstone and tells of the others when they expire.
-func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	tombstone := &clerkv1alpha1.ClerkTombstone{}
 	if err := r.client.Get(ctx, req.NamespacedName, tombstone); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if r.written.behind(tombstone) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	if !tombstone.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
@@ -53,7 +49,7 @@ func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Reque
 		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, tombstone)
 	}
 	before := tombstone.DeepCopy()
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, tombstone)) }()
+	defer func() { result, err = r.finish(ctx, before, tombstone, result, err) }()
 	tombstone.Status.ObservedGeneration = tombstone.Generation
 	tombstone.Status.ExpiresAt = new(metav1.NewTime(expires))
 	setReady(tombstone, metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded, "late events of the ID are refused")

@@ -5,7 +5,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -47,13 +46,10 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 // Reconcile takes one user to where it should be.
-func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	user := &clerkv1alpha1.ClerkUser{}
 	if err := r.client.Get(ctx, req.NamespacedName, user); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if r.written.behind(user) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	if user.DeletionTimestamp.IsZero() {
 		dead, err := mirror.Deleted(ctx, r.client, user.Spec.InstanceName, user.Spec.UserID)
@@ -73,7 +69,7 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, err
 	}
 	before := user.DeepCopy()
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, user)) }()
+	defer func() { result, err = r.finish(ctx, before, user, result, err) }()
 
 	if !user.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, r.reconcileDelete(ctx, user, memberships, bindings)

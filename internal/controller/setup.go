@@ -37,7 +37,6 @@ type base struct {
 	recorder  events.EventRecorder
 	clock     clock.PassiveClock
 	instances *instance.Resolver
-	written   *ownWrites
 }
 
 // Setup adds every reconciler to a manager.
@@ -51,7 +50,6 @@ func Setup(ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, 
 		recorder:  mgr.GetEventRecorder("clerk-operator"),
 		clock:     c,
 		instances: instances,
-		written:   newOwnWrites(),
 	}
 	reconcilers := []interface{ SetupWithManager(ctrl.Manager) error }{
 		&ClerkInstanceReconciler{base: b},

@@ -42,8 +42,27 @@ func setReady(o conditioned, status metav1.ConditionStatus, reason, message stri
 	setCondition(o, clerkv1alpha1.ConditionReady, status, reason, message)
 }
 
+// catchUpInterval is how soon an object is looked at again that the cache holds in a state from before the last write.
+const catchUpInterval = 20 * time.Millisecond
+
+// finish ends a reconcile: it writes the status, and turns a conflict, which says that the cache was behind, into another
+// look soon. Nobody has to hear of that.
+func (b *base) finish(
+	ctx context.Context, before, after conditioned, result ctrl.Result, err error,
+) (ctrl.Result, error) {
+	err = errors.Join(err, b.patchStatus(ctx, before, after))
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return result, nil
+}
+
 // patchStatus writes the status if it changed: the one status write of a reconcile. It then tells of a transition of
-// Ready in an Event. An object that is gone needs no status.
+// Ready in an Event. The write is refused when the object was read before its last change, so that no transition is told
+// twice or from a state that is gone. An object that is gone needs no status.
 func (b *base) patchStatus(ctx context.Context, before, after conditioned) error {
 	// A reconcile may have written the metadata already; only the status is compared and sent.
 	before.SetFinalizers(after.GetFinalizers())
@@ -52,15 +71,13 @@ func (b *base) patchStatus(ctx context.Context, before, after conditioned) error
 	if equality.Semantic.DeepEqual(before, after) {
 		return nil
 	}
-	err := b.client.Status().Patch(ctx, after, client.MergeFrom(before))
+	err := b.client.Status().Patch(ctx, after, lockedMerge(before))
 	if apierrors.IsNotFound(err) {
-		b.written.forget(after)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("patching status: %w", err)
 	}
-	b.written.wrote(after)
 	b.tell(before, after)
 	return nil
 }
@@ -100,7 +117,7 @@ func (b *base) tell(before, after conditioned) {
 // stalledError is a state that trying again does not mend: somebody has to change something. It becomes a condition.
 type stalledError struct {
 	reason, message string
-	// recheck is when to look again where no watch tells of the change; zero where one does.
+	// recheck is when to look again where no watch may tell of the change; zero where one does.
 	recheck time.Duration
 }
 
@@ -110,9 +127,9 @@ func stalled(reason string, recheck time.Duration, format string, args ...any) e
 	return &stalledError{reason: reason, message: fmt.Sprintf(format, args...), recheck: recheck}
 }
 
-// result is what a reconcile ends with: a stalled object is looked at again later or when a watch says so, everything
+// outcome is what a reconcile ends with: a stalled object is looked at again later or when a watch says so, everything
 // else that failed is tried again with backoff.
-func result(err error, otherwise ctrl.Result) (ctrl.Result, error) {
+func outcome(err error, otherwise ctrl.Result) (ctrl.Result, error) {
 	if err == nil {
 		return otherwise, nil
 	}
@@ -136,7 +153,9 @@ func stalledOnly(err error) (recheck time.Duration, ok bool) {
 			if !ok {
 				return 0, false
 			}
-			recheck = max(recheck, again)
+			if recheck == 0 || again > 0 && again < recheck {
+				recheck = again
+			}
 		}
 	}
 	return recheck, true
@@ -174,7 +193,6 @@ func (b *base) releaseFinalizer(ctx context.Context, o client.Object, finalizer 
 	if err := b.client.Patch(ctx, o, lockedMerge(before)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("removing the finalizer: %w", err)
 	}
-	b.written.forget(o)
 	return nil
 }
 

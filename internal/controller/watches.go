@@ -172,15 +172,12 @@ func tombstoneToMemberships(reader client.Reader) handler.MapFunc {
 	}
 }
 
-// allOrganizations leads from anything to every organization, or from an instance to its own.
+// allOrganizations leads from anything to every organization. An instance that comes or goes decides on those of others,
+// too: whether the default one is implied.
 func allOrganizations(reader client.Reader) handler.MapFunc {
-	return func(ctx context.Context, o client.Object) []reconcile.Request {
-		options := []client.ListOption{client.UnsafeDisableDeepCopy}
-		if instance, ok := o.(*clerkv1alpha1.ClerkInstance); ok {
-			options = append(options, client.MatchingFields{indexInstanceName: instance.Name})
-		}
+	return func(ctx context.Context, _ client.Object) []reconcile.Request {
 		var organizations clerkv1alpha1.ClerkOrganizationList
-		if err := reader.List(ctx, &organizations, options...); err != nil {
+		if err := reader.List(ctx, &organizations, client.UnsafeDisableDeepCopy); err != nil {
 			log.FromContext(ctx).Error(err, "Could not list organizations")
 			return nil
 		}

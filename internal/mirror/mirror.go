@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -94,7 +95,7 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
 	}
 	err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
-	if apierrors.IsInvalid(err) {
+	if refusesState(err) {
 		return m.explain(ctx, o, err)
 	}
 	if err != nil {
@@ -114,7 +115,15 @@ func (m *Mirror) explain(ctx context.Context, o *clerk.Object, refusal error) (R
 	stored := newObject(o.Kind)
 	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, stored)
 	if apierrors.IsNotFound(err) {
-		return "", &RefusedError{Reason: ReasonInvalid, cause: refusal}
+		// Either no such object can be, or the one that stood in the way is gone by now.
+		err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
+		switch {
+		case refusesState(err):
+			return "", &RefusedError{Reason: ReasonInvalid, cause: err}
+		case err != nil:
+			return "", fmt.Errorf("applying %s: %w", o.ID, err)
+		}
+		return Applied, nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
@@ -129,6 +138,16 @@ func (m *Mirror) explain(ctx context.Context, o *clerk.Object, refusal error) (R
 		return Stale, nil
 	}
 	return "", &RefusedError{Reason: ReasonInvalid, cause: refusal}
+}
+
+// refusesState says whether an error is the refusal of what an object says, which names a field. An admission policy
+// refuses with the same code and names none: that is a matter of the cluster's configuration, and the state is tried again.
+func refusesState(err error) bool {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok || !apierrors.IsInvalid(err) || status.ErrStatus.Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.ErrStatus.Details.Causes, func(cause metav1.StatusCause) bool { return cause.Field != "" })
 }
 
 func older(o *clerk.Object, stored *clerkv1alpha1.Mirrored) bool {
@@ -179,7 +198,7 @@ func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time
 			WithID(id).
 			WithDeletedAt(metav1.NewMicroTime(at)))
 	err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
-	if apierrors.IsInvalid(err) {
+	if refusesState(err) {
 		return &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
 	}
 	if err != nil {

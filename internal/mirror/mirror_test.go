@@ -13,7 +13,9 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -239,4 +241,47 @@ func TestMirror_writesOnceForAnEvent(t *testing.T) {
 	g.Expect(writes(remove)).To(Equal(2), "deleted: the tombstone and the object")
 	g.Expect(writes(remove)).To(Equal(0), "deleted again")
 	g.Expect(writes(apply)).To(Equal(0), "after the deletion")
+}
+
+func TestMirror_anAdmissionPolicyIsNoReasonToForget(t *testing.T) {
+	g := NewWithT(t)
+	u := payload.User{ID: payload.NewID("user"), FirstName: "Denied", CreatedAt: at(0), UpdatedAt: at(1)}
+	refuse(t, g, u.ID)
+	m := mirror.New(api, api)
+	for name, write := range map[string]func() (mirror.Result, error){
+		"a state":    func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, "default", u, at(1))) },
+		"a deletion": func() (mirror.Result, error) { return m.Delete(t.Context(), "default", u.ID, at(2)) },
+	} {
+		g.Eventually(func() error {
+			_, err := write()
+			return err
+		}).WithTimeout(20*time.Second).Should(MatchError(ContainSubstring("denied request")), name)
+		_, err := write()
+		g.Expect(err).NotTo(BeAssignableToTypeOf(&mirror.RefusedError{}), name)
+	}
+}
+
+// refuse makes the API server refuse everything of an ID, as a cluster's own policy may.
+func refuse(t *testing.T, g Gomega, id string) {
+	t.Helper()
+	meta := metav1.ObjectMeta{Name: "refuse-" + clerk.ObjectName(id)}
+	policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicySpec{
+		MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
+			RuleWithOperations: admissionv1.RuleWithOperations{
+				Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
+				Rule:       admissionv1.Rule{APIGroups: []string{clerkv1alpha1.GroupName}, APIVersions: []string{"*"}, Resources: []string{"*"}},
+			},
+		}}},
+		Validations: []admissionv1.Validation{{Expression: fmt.Sprintf("object.metadata.name != %q", clerk.ObjectName(id))}},
+	}}
+	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+		PolicyName: meta.Name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+	}}
+	g.Expect(api.Create(t.Context(), policy)).To(Succeed())
+	g.Expect(api.Create(t.Context(), binding)).To(Succeed())
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		g.Expect(api.Delete(ctx, binding)).To(Succeed())
+		g.Expect(api.Delete(ctx, policy)).To(Succeed())
+	})
 }

@@ -176,6 +176,12 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, config *clerkv
 	if len(verifiers) == 0 {
 		return h.notConfigured(config.Name, instance.Describe(problems))
 	}
+	// What can be told without the body is told before a stranger may take his time to send one.
+	if r.ContentLength <= maxBody {
+		if _, err := readAttempt(r.Header, h.clock.Now()); err != nil {
+			return h.unverified(config.Name, err)
+		}
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {

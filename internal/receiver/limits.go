@@ -18,8 +18,8 @@ const (
 	maxWrites = 64
 
 	// Svix gives a delivery up after 15 s, so the whole way of a request must be shorter.
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
+	readHeaderTimeout = 3 * time.Second
+	readTimeout       = 6 * time.Second
 	writeTimeout      = 15 * time.Second
 	idleTimeout       = 90 * time.Second
 	// processTimeout bounds the work on a verified delivery.

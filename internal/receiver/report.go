@@ -22,6 +22,8 @@ const (
 	reportInterval = 30 * time.Second
 	// failureDelay is how soon a failure is written, so that a burst of them is one write.
 	failureDelay = time.Second
+	// lastTimeout bounds the last write of a replica that ends.
+	lastTimeout = 2 * time.Second
 )
 
 // Report tells people, in ClerkInstance status, when the last event was made and which deliveries could not be used.
@@ -76,7 +78,8 @@ func (r *Report) of(instanceName string) *observed {
 	return r.pending[instanceName]
 }
 
-// Start writes what was noted until the context ends, and then once more.
+// Start writes what was noted until the context ends, and then once more; what is noted after that, while the last
+// deliveries are drained, the server writes.
 func (r *Report) Start(ctx context.Context) error {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -93,12 +96,17 @@ func (r *Report) Start(ctx context.Context) error {
 		case <-ticker.C:
 			r.flush(ctx)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			defer cancel()
-			r.flush(last)
+			r.flushLast(ctx)
 			return nil
 		}
 	}
+}
+
+// flushLast writes what was noted when the context has ended already.
+func (r *Report) flushLast(ctx context.Context) {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTimeout)
+	defer cancel()
+	r.flush(last)
 }
 
 func (r *Report) flush(ctx context.Context) {

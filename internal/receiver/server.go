@@ -94,7 +94,9 @@ func (s *Server) Start(ctx context.Context) error {
 	s.log.Info("Draining webhooks")
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
 	defer cancel()
-	if err := server.Shutdown(draining); err != nil {
+	err = server.Shutdown(draining)
+	s.handler.report.flushLast(ctx)
+	if err != nil {
 		return fmt.Errorf("draining webhooks: %w", err)
 	}
 	return nil

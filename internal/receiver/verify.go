@@ -42,31 +42,49 @@ var (
 )
 
 // verify proves that a body was signed with one of the secrets, at most five minutes from now. The svix library checks
-// the signature; the timestamp is checked here, where the clock can be set and the reasons told apart. All three
-// headers must come once and from one family, so that what is checked is what is signed.
+// the signature; the timestamp is checked here, where the clock can be set and the reasons told apart.
 func verify(header http.Header, body []byte, verifiers []*svix.Webhook, now time.Time) (delivery, error) {
-	id, timestamp, signature, err := signedHeaders(header)
+	a, err := readAttempt(header, now)
 	if err != nil {
 		return delivery{}, err
 	}
+	for _, verifier := range verifiers {
+		if verifier.VerifyIgnoringTimestamp(body, a.signed) == nil {
+			return a.delivery, nil
+		}
+	}
+	return delivery{}, errNoMatch
+}
+
+// attempt is what a request's headers claim, before it is proven.
+type attempt struct {
+	delivery
+	// signed holds the three headers that are verified, and no other.
+	signed http.Header
+}
+
+// readAttempt reads the headers of an attempt that is at most five minutes from now. All three must come once and from
+// one family, so that what is checked is what is signed.
+func readAttempt(header http.Header, now time.Time) (attempt, error) {
+	id, timestamp, signature, err := signedHeaders(header)
+	if err != nil {
+		return attempt{}, err
+	}
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil || !timestampPattern.MatchString(timestamp) || !messageIDPattern.MatchString(id) {
-		return delivery{}, errMalformedHeaders
+		return attempt{}, errMalformedHeaders
 	}
 	sentAt := time.Unix(seconds, 0)
 	switch age := now.Sub(sentAt); {
 	case age > tolerance:
-		return delivery{}, errTooOld
+		return attempt{}, errTooOld
 	case age < -tolerance:
-		return delivery{}, errTooNew
+		return attempt{}, errTooNew
 	}
-	signed := http.Header{"Svix-Id": {id}, "Svix-Timestamp": {timestamp}, "Svix-Signature": {signature}}
-	for _, verifier := range verifiers {
-		if verifier.VerifyIgnoringTimestamp(body, signed) == nil {
-			return delivery{messageID: id, sentAt: sentAt}, nil
-		}
-	}
-	return delivery{}, errNoMatch
+	return attempt{
+		delivery: delivery{messageID: id, sentAt: sentAt},
+		signed:   http.Header{"Svix-Id": {id}, "Svix-Timestamp": {timestamp}, "Svix-Signature": {signature}},
+	}, nil
 }
 
 func signedHeaders(header http.Header) (id, timestamp, signature string, err error) {

@@ -43,6 +43,12 @@ func NamespaceName(prefix string, organization *clerkv1alpha1.ClerkOrganization)
 	return prefix + infix + "-" + digest(id, digestLength)
 }
 
+// CanBeNamed says whether a namespace's name can be one that NamespaceName gave to an organization, whatever the class
+// and the slug were.
+func CanBeNamed(name string, organization *clerkv1alpha1.ClerkOrganization) bool {
+	return strings.HasSuffix(name, "-"+digest(organization.Spec.OrganizationID, digestLength))
+}
+
 // nameOf reduces a string to lower-case letters, digits and single dashes.
 func nameOf(s string, room int) string {
 	s = strings.Trim(notNameCharacters.ReplaceAllString(strings.ToLower(s), "-"), "-")

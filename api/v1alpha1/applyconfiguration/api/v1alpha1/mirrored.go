@@ -13,7 +13,8 @@ import (
 // with apply.
 //
 // Mirrored is what every mirrored kind records of where its state comes from and when that state was true.
-// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it.
+// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it. Times have
+// exactly six digits after the second: the operator's decoder reads no other form, and must never meet one.
 type MirroredApplyConfiguration struct {
 	// instanceName is the name of the ClerkInstance whose event or listing this state comes from.
 	InstanceName *string `json:"instanceName,omitempty"`
