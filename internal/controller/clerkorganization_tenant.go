@@ -233,14 +233,21 @@ func (r *ClerkOrganizationReconciler) applyBinding(
 		return r.replaceBinding(ctx, desired, err)
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // the namespace's deletion brings the organization back here
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err), isMissingRole(err, role):
 		return errors.Join(r.retract(ctx, existing, desired), stalled(clerkv1alpha1.ReasonRoleNotBindable, recheckInterval,
-			"the operator may not bind ClusterRole %q; add it to the operator's bindable ClusterRoles or take it out of the class",
-			role))
+			"the operator may not bind ClusterRole %q, or there is none; add it to the operator's bindable ClusterRoles or "+
+				"take it out of the class", role))
 	case err != nil:
 		return fmt.Errorf("applying the binding of ClusterRole %s: %w", role, err)
 	}
 	return nil
+}
+
+// isMissingRole says whether the API server looked for a binding's role, to see whether it may be bound, and found none:
+// it answers with the role's name.
+func isMissingRole(err error, role string) bool {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	return ok && apierrors.IsNotFound(err) && status.ErrStatus.Details != nil && status.ErrStatus.Details.Name == role
 }
 
 // replaceBinding deletes a binding of the desired one's name that somebody in the tenant made for another role, which

@@ -163,31 +163,52 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 	if !ok {
 		return "", &RefusedError{Reason: ReasonInvalid, cause: fmt.Errorf("%q is no Clerk ID", id)}
 	}
+	object, err := m.find(ctx, kind, id)
+	if err != nil {
+		return "", err
+	}
+	if object != nil && (object.GetClerkID() != id || object.GetMirrored().InstanceName != instanceName) {
+		// It is somebody else's, and so is what would be remembered under its name.
+		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s is not of instance %s", id, instanceName)}
+	}
 	known, err := Deleted(ctx, m.client, instanceName, id)
 	if err != nil {
 		return "", err
 	}
-	var refusal error
 	if !known {
-		if refusal, err = m.bury(ctx, instanceName, id, at); err != nil {
+		if err := m.bury(ctx, instanceName, id, at, object != nil); err != nil {
 			return "", err
 		}
 	}
-	gone, err := m.remove(ctx, kind, instanceName, id)
-	switch {
-	case err != nil:
-		return "", err
-	case refusal != nil:
-		return "", refusal
-	case known && gone:
-		return Unchanged, nil
+	if object == nil || !object.GetDeletionTimestamp().IsZero() {
+		if known {
+			return Unchanged, nil
+		}
+		return Applied, nil
 	}
-	return Applied, nil
+	return Applied, DeleteObject(ctx, m.client, object)
 }
 
-// bury writes the tombstone. A name that another instance's tombstone has is a refusal and not an error: the object
-// must go all the same.
-func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time) (refusal, err error) {
+// find returns the object that has an ID's name, nil when there is none.
+func (m *Mirror) find(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
+	object := newObject(kind)
+	key := client.ObjectKey{Name: clerk.ObjectName(id)}
+	err := m.client.Get(ctx, key, object)
+	if apierrors.IsNotFound(err) {
+		// The cache may not have seen the object yet.
+		err = m.live.Get(ctx, key, object)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", id, err)
+	}
+	return object, nil
+}
+
+// bury writes the tombstone. Where another instance's has its name, it gives way if the object proves whose ID it is.
+func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time, proven bool) error {
 	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(id)).
 		WithLabels(map[string]string{
 			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
@@ -197,35 +218,21 @@ func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time
 			WithInstanceName(instanceName).
 			WithID(id).
 			WithDeletedAt(metav1.NewMicroTime(at)))
-	err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	err := m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	if refusesState(err) && proven {
+		foreign := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+		if err := m.client.Delete(ctx, foreign); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("removing another instance's tombstone of %s: %w", id, err)
+		}
+		err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	}
 	if refusesState(err) {
-		return &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
+		return &RefusedError{Reason: ReasonNameTaken, cause: err}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
+		return fmt.Errorf("writing the tombstone of %s: %w", id, err)
 	}
-	return nil, nil
-}
-
-// remove deletes the object of an ID if it is that instance's, and says whether there was nothing left to delete.
-func (m *Mirror) remove(ctx context.Context, kind clerk.Kind, instanceName, id string) (gone bool, err error) {
-	object := newObject(kind)
-	key := client.ObjectKey{Name: clerk.ObjectName(id)}
-	if err := m.client.Get(ctx, key, object); apierrors.IsNotFound(err) {
-		// The cache may not have seen the object yet.
-		if err := m.live.Get(ctx, key, object); apierrors.IsNotFound(err) {
-			return true, nil
-		} else if err != nil {
-			return false, fmt.Errorf("reading %s: %w", id, err)
-		}
-	} else if err != nil {
-		return false, fmt.Errorf("reading %s: %w", id, err)
-	}
-	if object.GetClerkID() != id || object.GetMirrored().InstanceName != instanceName ||
-		!object.GetDeletionTimestamp().IsZero() {
-		return true, nil
-	}
-	return false, DeleteObject(ctx, m.client, object)
+	return nil
 }
 
 // DeleteObject deletes exactly the object that was read: one that took its name in the meantime is another.

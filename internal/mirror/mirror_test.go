@@ -14,7 +14,6 @@ import (
 
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -153,10 +152,26 @@ func TestApply_refusesToMergeTwoIDsOrTwoInstances(t *testing.T) {
 		g.Expect(err).To(BeAssignableToTypeOf(refused), name)
 		g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken), name)
 		_, err = m.Delete(t.Context(), o.InstanceName, o.ID, at(10))
-		g.Expect(err == nil || apierrors.IsInvalid(err)).To(BeTrue(), name)
+		g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken), name)
 		g.Expect(stored(g, u.ID).Spec.FirstName).To(Equal("mine"), name)
 		g.Expect(stored(g, u.ID).DeletionTimestamp).To(BeNil(), name)
 	}
+}
+
+func TestDelete_anotherInstancesTombstoneDoesNotStandInTheWay(t *testing.T) {
+	g := NewWithT(t)
+	m := mirror.New(api, api)
+	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
+	_, err := m.Delete(t.Context(), "other", u.ID, at(0)) // of a user that it never had
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = m.Delete(t.Context(), "default", u.ID, at(2))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(stored(g, u.ID).DeletionTimestamp).NotTo(BeNil())
+	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(result).To(Equal(mirror.Stale))
 }
 
 func flipCase(s string) string {
