@@ -103,7 +103,8 @@ func (r *ClerkOrganizationReconciler) findUnrecorded(
 // bornFor says whether a namespace was created for an organization: its name is one that only this organization gets,
 // and it carries the organization's UID, which the call that creates a namespace writes.
 func bornFor(namespace *corev1.Namespace, organization *clerkv1alpha1.ClerkOrganization) bool {
-	return tenant.CanBeNamed(namespace.Name, organization) && types.UID(namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID]) == organization.UID
+	return tenant.CanBeNamed(namespace.Name, organization) &&
+		types.UID(namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID]) == organization.UID
 }
 
 func conflict(name string) error {

@@ -16,16 +16,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
-	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
 	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
 func TestDisorder_anyOrderOfCreationEndsTheSame(t *testing.T) {
 	w := newWorld(t)
-	var ids []string
-	var users []payload.User
 	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
+	ids, users := make([]string, 0, len(orders)), make([]payload.User, 0, len(orders))
 	for _, order := range orders {
 		u, o := w.newUser(), w.newOrganization("disorder")
 		events := []delivery.Event{
@@ -170,10 +168,22 @@ func TestDisorder_deletionBeforeCreation(t *testing.T) {
 		},
 	} {
 		w.Expect(w.deliver(tc.deletion)).To(Equal("applied"), tc.id)
-		tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(tc.id)}}
-		w.Eventually(stored(w, tombstone)).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded))
+		w.Eventually(w.tombstones(tc.id)).Should(ConsistOf(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded)))
 		w.Expect(w.deliver(tc.creation)).To(Equal("stale"), tc.id)
 		w.Expect(w.gone(tc.object)()).To(BeTrue(), tc.id)
+	}
+}
+
+// tombstones finds what remembers the deletion of an ID.
+func (w *world) tombstones(id string) func() ([]*clerkv1alpha1.ClerkTombstone, error) {
+	return func() ([]*clerkv1alpha1.ClerkTombstone, error) {
+		var list clerkv1alpha1.ClerkTombstoneList
+		err := suite.client.List(w.t.Context(), &list, client.MatchingFields{"spec.id": id})
+		found := make([]*clerkv1alpha1.ClerkTombstone, 0, len(list.Items))
+		for i := range list.Items {
+			found = append(found, &list.Items[i])
+		}
+		return found, err
 	}
 }
 

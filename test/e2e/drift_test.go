@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"maps"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -79,9 +80,7 @@ func TestDrift_ofTheNamespaceIsRepaired(t *testing.T) {
 
 	changeByHand(w, namespace, func(n *corev1.Namespace) { n.Labels = map[string]string{"mine": "stays"} })
 	want := map[string]string{"mine": "stays"}
-	for key, value := range namespace.Labels {
-		want[key] = value
-	}
+	maps.Copy(want, namespace.Labels)
 	w.Eventually(stored(w, namespace)).Should(HaveField("Labels", want))
 
 	changeByHand(w, namespace, func(n *corev1.Namespace) {

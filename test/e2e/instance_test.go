@@ -69,21 +69,27 @@ func TestInstances_cannotReachIntoEachOther(t *testing.T) {
 		g.Expect(w.levelOf(mallory.ID, namespace)).To(Equal(none))
 		g.Expect(w.levelOf(grace.ID, namespace)).To(Equal(none))
 	}).Should(Succeed())
+}
 
-	// What the other instance says of deletions does not keep one's own from being remembered.
-	late := w.event("user.created", ada.Data())
-	w.deliver(w.event("user.deleted", payload.Deleted("user", ada.ID)))
-	w.Eventually(w.level(ada.ID, namespace)).Should(Equal(none))
-	w.Eventually(w.gone(userObject(ada.ID))).Should(BeTrue())
+func TestInstances_rememberTheirOwnDeletions(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	other.ownInstance()
+	u := w.user()
+	late := w.updateUser(&u, func(*payload.User) {})
+	other.deliver(other.event("user.deleted", payload.Deleted("user", u.ID)))
+	w.Expect(w.gone(userObject(u.ID))()).To(BeFalse(), "it is not the other instance's user")
+
+	w.deliver(w.event("user.deleted", payload.Deleted("user", u.ID)))
+	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
 	w.Expect(w.deliver(late)).To(Equal("stale"))
-	w.Expect(w.gone(userObject(ada.ID))()).To(BeTrue())
+	w.Expect(w.gone(userObject(u.ID))()).To(BeTrue())
 }
 
 func TestInstance_leavesEverythingAsItIsWhenItGoes(t *testing.T) {
 	w := newWorld(t)
 	instance := w.ownInstance()
 	o, namespace := w.tenant("kept")
-	ada := w.memberOf(o, namespace)
+	ada, grace := w.memberOf(o, namespace), w.memberOf(o, namespace)
 
 	w.Expect(suite.client.Delete(t.Context(), instance)).To(Succeed())
 	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonInstanceNotFound))
@@ -91,6 +97,9 @@ func TestInstance_leavesEverythingAsItIsWhenItGoes(t *testing.T) {
 	answer, err := w.sender.Post(t.Context(), w.message(w.event("user.updated", ada.Data())))
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(answer.Code).To(Equal(http.StatusNotFound))
+	w.kubectl("delete", "clerkuser", userObject(grace.ID).Name, "--timeout=60s")
+	w.Eventually(w.level(grace.ID, namespace), moment).Should(Equal(none), "access can still be taken away by hand")
+	w.Expect(w.levelOf(ada.ID, namespace)).To(Equal(admin))
 
 	again := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: instance.Name}, Spec: instance.Spec}
 	w.create(again)

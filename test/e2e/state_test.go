@@ -51,9 +51,10 @@ func haveCondition(conditionType string, status metav1.ConditionStatus, reason s
 		GetGeneration() int64
 		GetConditions() *[]metav1.Condition
 	}) []string {
-		var conditions []string
+		conditions := make([]string, 0, len(*o.GetConditions()))
 		for _, c := range *o.GetConditions() {
-			conditions = append(conditions, fmt.Sprintf("%s=%s %s %t", c.Type, c.Status, c.Reason, c.ObservedGeneration == o.GetGeneration()))
+			current := c.ObservedGeneration == o.GetGeneration()
+			conditions = append(conditions, fmt.Sprintf("%s=%s %s %t", c.Type, c.Status, c.Reason, current))
 		}
 		return conditions
 	}, ContainElement(fmt.Sprintf("%s=%s %s true", conditionType, status, reason)))

@@ -84,6 +84,7 @@ func TestValidation_refusesAndSaysWhy(t *testing.T) {
 		{"a class for the platform's namespaces", class(`{selector: {}, namespace: {prefix: kube-}}`), "namespaces that begin with kube-"},
 		{"a prefix that no namespace can have", class(`{selector: {}, namespace: {prefix: Org_}}`), "spec.namespace.prefix"},
 		{"no selector", class(`{namespace: {prefix: org-}}`), "spec.selector"},
+		{"a list of no organizations", class(`{selector: {organizationIDs: []}, namespace: {prefix: org-}}`), "should have at least 1 items"},
 		{"no grace period", class(`{selector: {}, namespace: {prefix: org-}, deletion: {gracePeriod: abc}}`), grace},
 		{"a negative grace period", class(`{selector: {}, namespace: {prefix: org-}, deletion: {gracePeriod: -1h}}`), grace},
 		{

@@ -31,6 +31,8 @@ const (
 	// timeout bounds every wait for a state; nothing but a namespace's end and a failover takes more than a moment.
 	timeout = time.Minute
 	polling = 100 * time.Millisecond
+	// moment is what the API server's own caches may be behind.
+	moment = 2 * time.Second
 	// calm is how long a state that must not change is watched.
 	calm = 2 * time.Second
 
@@ -240,7 +242,10 @@ func (w *world) tryKubectl(stdin string, args ...string) (string, error) {
 }
 
 // contextAfter is a test's context that outlives the test, for its cleanup.
-func contextAfter(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
+func contextAfter(t *testing.T) context.Context {
+	t.Helper()
+	return context.WithoutCancel(t.Context())
+}
 
 // newName is a name that no other test uses.
 func newName() string { return "e2e-" + strings.ToLower(rand.Text()[:10]) }
