@@ -186,8 +186,7 @@ type ClerkInstanceStatus struct {
 
 	// lastEventTime is when Clerk made the newest event that arrived, to within a minute.
 	// +optional
-	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
-	LastEventTime *metav1.MicroTime `json:"lastEventTime,omitempty"`
+	LastEventTime *Timestamp `json:"lastEventTime,omitempty"`
 
 	// counts are the mirrored objects of the instance, to within a minute.
 	// +optional

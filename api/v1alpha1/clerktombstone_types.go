@@ -26,8 +26,7 @@ type ClerkTombstoneSpec struct {
 
 	// deletedAt is when Clerk made the event that announced the deletion.
 	// +required
-	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
-	DeletedAt metav1.MicroTime `json:"deletedAt,omitzero"`
+	DeletedAt Timestamp `json:"deletedAt,omitzero"`
 }
 
 // ClerkTombstoneStatus says how long the deletion is remembered.

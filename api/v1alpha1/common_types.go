@@ -3,10 +3,6 @@
 
 package v1alpha1
 
-import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
-
 // GroupName is the API group of every kind, and the prefix of every label, annotation and finalizer.
 const GroupName = "clerk-operator.dev"
 
@@ -153,8 +149,7 @@ const (
 )
 
 // Mirrored is what every mirrored kind records of where its state comes from and when that state was true.
-// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it. Times have
-// exactly six digits after the second: the operator's decoder reads no other form, and must never meet one.
+// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it.
 type Mirrored struct {
 	// instanceName is the name of the ClerkInstance whose event or listing this state comes from.
 	// +required
@@ -164,16 +159,13 @@ type Mirrored struct {
 
 	// createdAt is when Clerk created the object.
 	// +optional
-	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
-	CreatedAt *metav1.MicroTime `json:"createdAt,omitempty"`
+	CreatedAt *Timestamp `json:"createdAt,omitempty"`
 
 	// updatedAt is Clerk's updated_at: the first part of the version of this state.
 	// +required
-	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
-	UpdatedAt metav1.MicroTime `json:"updatedAt,omitzero"`
+	UpdatedAt Timestamp `json:"updatedAt,omitzero"`
 
 	// eventTime is when Clerk made the event that carried this state: the second part of the version.
 	// +required
-	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$`
-	EventTime metav1.MicroTime `json:"eventTime,omitzero"`
+	EventTime Timestamp `json:"eventTime,omitzero"`
 }

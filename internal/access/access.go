@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
@@ -110,7 +108,7 @@ func newer(a, b *clerkv1alpha1.ClerkOrganizationMembership) bool {
 	) > 0
 }
 
-func created(m *clerkv1alpha1.ClerkOrganizationMembership) metav1.MicroTime {
+func created(m *clerkv1alpha1.ClerkOrganizationMembership) clerkv1alpha1.Timestamp {
 	if m.Spec.CreatedAt == nil {
 		return m.Spec.UpdatedAt
 	}

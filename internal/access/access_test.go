@@ -180,9 +180,9 @@ func TestCurrent_theNewestMembershipOfEachUserCounts(t *testing.T) {
 			MembershipID: id, UserID: user,
 		}}
 		if created != nil {
-			m.Spec.CreatedAt = new(metav1.NewMicroTime(start.Add(*created)))
+			m.Spec.CreatedAt = new(clerkv1alpha1.NewTimestamp(start.Add(*created)))
 		}
-		m.Spec.UpdatedAt = metav1.NewMicroTime(start.Add(updated))
+		m.Spec.UpdatedAt = clerkv1alpha1.NewTimestamp(start.Add(updated))
 		return m
 	}
 	at := func(minutes int) *time.Duration { return new(time.Duration(minutes) * time.Minute) }

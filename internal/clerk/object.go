@@ -6,7 +6,6 @@ package clerk
 import (
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
@@ -151,10 +150,10 @@ func newObject(kind Kind, id string, source Source, createdAt, updatedAt epoch) 
 func (o *Object) mirrored(createdAt epoch) clerkv1alpha1ac.MirroredApplyConfiguration {
 	m := clerkv1alpha1ac.Mirrored().
 		WithInstanceName(o.InstanceName).
-		WithUpdatedAt(metav1.NewMicroTime(o.UpdatedAt)).
-		WithEventTime(metav1.NewMicroTime(o.EventTime))
+		WithUpdatedAt(clerkv1alpha1.NewTimestamp(o.UpdatedAt)).
+		WithEventTime(clerkv1alpha1.NewTimestamp(o.EventTime))
 	if !createdAt.IsZero() {
-		m.WithCreatedAt(metav1.NewMicroTime(createdAt.Time))
+		m.WithCreatedAt(clerkv1alpha1.NewTimestamp(createdAt.Time))
 	}
 	return *m
 }

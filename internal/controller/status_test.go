@@ -107,7 +107,7 @@ func TestExpiry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tombstone := &clerkv1alpha1.ClerkTombstone{}
-			tombstone.Spec.DeletedAt = metav1.NewMicroTime(deleted)
+			tombstone.Spec.DeletedAt = clerkv1alpha1.NewTimestamp(deleted)
 			tombstone.CreationTimestamp = metav1.NewTime(tc.created)
 			NewWithT(t).Expect(expiry(tombstone)).To(BeTemporally("==", tc.want))
 		})

@@ -217,7 +217,7 @@ func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time
 		WithSpec(clerkv1alpha1ac.ClerkTombstoneSpec().
 			WithInstanceName(instanceName).
 			WithID(id).
-			WithDeletedAt(metav1.NewMicroTime(at)))
+			WithDeletedAt(clerkv1alpha1.NewTimestamp(at)))
 	err := m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) && proven {
 		foreign := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}

@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -299,4 +300,28 @@ func refuse(t *testing.T, g Gomega, id string) {
 		g.Expect(api.Delete(ctx, binding)).To(Succeed())
 		g.Expect(api.Delete(ctx, policy)).To(Succeed())
 	})
+}
+
+func TestTimestamps_writtenByHandDoNotStopTheReading(t *testing.T) {
+	g := NewWithT(t)
+	var names []string
+	for _, written := range []string{"2027-01-01T00:00:00Z", "2027-01-01T00:00:00.5Z", "2027-01-01T00:00:00.123456789+02:00"} {
+		id := payload.NewID("user")
+		object := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "clerk-operator.dev/v1alpha1", "kind": "ClerkUser",
+			"metadata": map[string]any{"name": clerk.ObjectName(id)},
+			"spec": map[string]any{
+				"instanceName": "default", "userID": id, "createdAt": written, "updatedAt": written, "eventTime": written,
+			},
+		}}
+		g.Expect(api.Create(t.Context(), object)).To(Succeed(), written)
+		names = append(names, object.GetName())
+	}
+	var users clerkv1alpha1.ClerkUserList
+	g.Expect(api.List(t.Context(), &users)).To(Succeed())
+	for _, name := range names {
+		g.Expect(users.Items).To(ContainElement(And(
+			HaveField("Name", name), HaveField("Spec.UpdatedAt.Time", BeTemporally("~", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), 3*time.Hour)),
+		)))
+	}
 }

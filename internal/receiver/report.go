@@ -11,7 +11,6 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -38,7 +37,7 @@ type Report struct {
 }
 
 type observed struct {
-	lastEvent metav1.MicroTime
+	lastEvent clerkv1alpha1.Timestamp
 	failures  []clerkv1alpha1.DeliveryFailure
 }
 
@@ -55,7 +54,7 @@ func (r *Report) Event(instanceName string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o := r.of(instanceName); at.After(o.lastEvent.Time) {
-		o.lastEvent = metav1.NewMicroTime(at)
+		o.lastEvent = clerkv1alpha1.NewTimestamp(at)
 	}
 }
 

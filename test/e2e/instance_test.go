@@ -76,13 +76,19 @@ func TestInstances_rememberTheirOwnDeletions(t *testing.T) {
 	other.ownInstance()
 	u := w.user()
 	late := w.updateUser(&u, func(*payload.User) {})
-	other.deliver(other.event("user.deleted", payload.Deleted("user", u.ID)))
+	deletion := payload.Deleted("user", u.ID)
+	other.deliver(other.event("user.deleted", deletion))
 	w.Expect(w.gone(userObject(u.ID))()).To(BeFalse(), "it is not the other instance's user")
 
-	w.deliver(w.event("user.deleted", payload.Deleted("user", u.ID)))
+	w.deliver(w.event("user.deleted", deletion))
 	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
 	w.Expect(w.deliver(late)).To(Equal("stale"))
 	w.Expect(w.gone(userObject(u.ID))()).To(BeTrue())
+
+	other.deliver(other.event("user.created", u.Data()))
+	other.deliver(other.event("user.deleted", deletion))
+	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Expect(w.deliver(late)).To(Equal("stale"), "another instance that pretends the same does not make it forgotten")
 }
 
 func TestInstance_leavesEverythingAsItIsWhenItGoes(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
 	"github.com/clerk-operator/clerk-operator/test/installation"
+	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
 // request is one that somebody on the internet makes.
@@ -40,92 +41,137 @@ var answers = map[int][]string{
 	http.StatusInternalServerError:   {`{"error":"no usable signing secret is configured"}`},
 }
 
-func TestStatusCodes_areTheContract(t *testing.T) {
-	w := newWorld(t)
-	const path = clerkv1alpha1.WebhookPath
-	unconfigured := w.instanceWithoutSecret()
+// proper is a signed delivery of a new user, which the tests spoil in many ways.
+type proper struct {
+	delivery.Message
+	user   payload.User
+	header http.Header
+}
+
+func (w *world) proper() proper {
+	w.t.Helper()
 	u := w.newUser()
 	m := w.message(w.event("user.created", u.Data()))
-	signed := func(m delivery.Message, secret string, age time.Duration) http.Header {
-		header, err := delivery.Sign(secret, m, time.Now().Add(-age))
-		w.Expect(err).NotTo(HaveOccurred())
-		return header
+	return proper{Message: m, user: u, header: w.signed(m, signingSecret, 0)}
+}
+
+// signed are the headers of an attempt that was made some time ago.
+func (w *world) signed(m delivery.Message, secret string, age time.Duration) http.Header {
+	w.t.Helper()
+	header, err := delivery.Sign(secret, m, time.Now().Add(-age))
+	w.Expect(err).NotTo(HaveOccurred())
+	return header
+}
+
+func (p proper) with(change func(*request)) request {
+	r := request{method: http.MethodPost, path: clerkv1alpha1.WebhookPath, header: p.header.Clone(), body: p.Body}
+	change(&r)
+	return r
+}
+
+func (p proper) at(path string) request { return p.with(func(r *request) { r.path = path }) }
+
+func (p proper) method(method string) request { return p.with(func(r *request) { r.method = method }) }
+
+func (p proper) headers(header http.Header) request {
+	return p.with(func(r *request) { r.header = header })
+}
+
+// set replaces one header by any number of values.
+func (p proper) set(key string, values ...string) request {
+	return p.with(func(r *request) {
+		r.header.Del(key)
+		for _, value := range values {
+			r.header.Add(key, value)
+		}
+	})
+}
+
+func TestStatusCodes_ofWhatIsVerified(t *testing.T) {
+	w := newWorld(t)
+	p := w.proper()
+	const path = clerkv1alpha1.WebhookPath
+	signature := p.header.Get("svix-signature")
+	for _, tc := range []struct {
+		about   string
+		request request
+	}{
+		{"as Svix sends it", p.at(path)},
+		{"under the instance's name", p.at(path + "/default")},
+		{"a slash at the end", p.at(path + "/")},
+		{"a query", p.at(path + "?x=" + p.user.Email)},
+		{"almost five minutes old", p.headers(w.signed(p.Message, signingSecret, 290*time.Second))},
+		{"webhook- headers", p.headers(rename(p.header))},
+		{"several signatures", p.set("svix-signature", "v1,AAAA "+signature+" v1a,BBBB")},
+	} {
+		t.Run(tc.about, func(t *testing.T) { tc.request.wantAnswer(t, http.StatusOK, p.user.ID, p.user.Email) })
 	}
-	good := signed(m, signingSecret, 0)
-	post := func(change func(*request)) request {
-		r := request{method: http.MethodPost, path: path, header: good.Clone(), body: m.Body}
-		change(&r)
-		return r
-	}
+}
+
+func TestStatusCodes_ofWhatIsNotVerified(t *testing.T) {
+	w := newWorld(t)
+	p := w.proper()
+	signature, timestamp := p.header.Get("svix-signature"), p.header.Get("svix-timestamp")
 	body := func(body string) request {
 		m := delivery.NewMessage([]byte(body))
-		return request{method: http.MethodPost, path: path, header: signed(m, signingSecret, 0), body: m.Body}
+		return p.with(func(r *request) { r.header, r.body = w.signed(m, signingSecret, 0), m.Body })
 	}
-	header := func(key string, values ...string) request {
-		return post(func(r *request) {
-			r.header.Del(key)
-			for _, value := range values {
-				r.header.Add(key, value)
-			}
-		})
+	for _, tc := range []struct {
+		about   string
+		request request
+	}{
+		{"no ID", p.set("svix-id")},
+		{"no timestamp", p.set("svix-timestamp")},
+		{"no signature", p.set("svix-signature")},
+		{"no headers", p.headers(http.Header{})},
+		{"two IDs", p.set("svix-id", p.ID, p.ID)},
+		{"two signatures in two headers", p.set("svix-signature", "v1,AAAA", signature)},
+		{"headers of two families", p.headers(mix(p.header))},
+		{"a timestamp that is no number", p.set("svix-timestamp", "soon")},
+		{"a fractional timestamp", p.set("svix-timestamp", timestamp+".5")},
+		{"another signature scheme", p.set("svix-signature", "v2"+strings.TrimPrefix(signature, "v1"))},
+		{"an empty signature", p.set("svix-signature", "v1,")},
+		{"another message's ID", p.set("svix-id", "msg_another")},
+		{"forged", p.headers(w.signed(p.Message, newSigningSecret(), 0))},
+		{"a changed body", p.with(func(r *request) { r.body = bytes.Replace(p.Body, []byte("false"), []byte("true "), 1) })},
+		{"too old", p.headers(w.signed(p.Message, signingSecret, 310*time.Second))},
+		{"too new", p.headers(w.signed(p.Message, signingSecret, -310*time.Second))},
+		{"no JSON", body("user.created " + p.user.Email)},
+		{"no JSON object", body(`["` + p.user.Email + `"]`)},
+		{"nothing", body("")},
+	} {
+		t.Run(tc.about, func(t *testing.T) { tc.request.wantAnswer(t, http.StatusBadRequest, p.user.ID, p.user.Email) })
 	}
-	aged := func(age time.Duration) request {
-		return post(func(r *request) { r.header = signed(m, signingSecret, age) })
-	}
-	at := func(path string) request { return post(func(r *request) { r.path = path }) }
-	method := func(method string) request { return post(func(r *request) { r.method = method }) }
+	w.Expect(w.gone(userObject(p.user.ID))()).To(BeTrue())
+}
+
+func TestStatusCodes_ofWhatCannotBeReceived(t *testing.T) {
+	w := newWorld(t)
+	p := w.proper()
+	const path = clerkv1alpha1.WebhookPath
 	for _, tc := range []struct {
 		about   string
 		request request
 		want    int
 	}{
-		{"as Svix sends it", post(func(*request) {}), 200},
-		{"under the instance's name", at(path + "/default"), 200},
-		{"a slash at the end", at(path + "/"), 200},
-		{"a query", at(path + "?x=" + u.Email), 200},
-		{"almost five minutes old", aged(290 * time.Second), 200},
-		{"webhook- headers", post(func(r *request) { r.header = rename(good) }), 200},
-		{"several signatures", header("svix-signature", "v1,AAAA "+good.Get("svix-signature")+" v1a,BBBB"), 200},
-
-		{"no ID", header("svix-id"), 400},
-		{"no timestamp", header("svix-timestamp"), 400},
-		{"no signature", header("svix-signature"), 400},
-		{"no headers", post(func(r *request) { r.header = http.Header{} }), 400},
-		{"two IDs", header("svix-id", m.ID, m.ID), 400},
-		{"two signatures in two headers", header("svix-signature", "v1,AAAA", good.Get("svix-signature")), 400},
-		{"headers of two families", post(func(r *request) { r.header = mix(good) }), 400},
-		{"a timestamp that is no number", header("svix-timestamp", "soon"), 400},
-		{"a fractional timestamp", header("svix-timestamp", good.Get("svix-timestamp")+".5"), 400},
-		{"another signature scheme", header("svix-signature", "v2"+strings.TrimPrefix(good.Get("svix-signature"), "v1")), 400},
-		{"an empty signature", header("svix-signature", "v1,"), 400},
-		{"another message's ID", header("svix-id", "msg_another"), 400},
-		{"forged", post(func(r *request) { r.header = signed(m, newSigningSecret(), 0) }), 400},
-		{"a changed body", post(func(r *request) { r.body = bytes.Replace(m.Body, []byte("false"), []byte("true "), 1) }), 400},
-		{"too old", aged(310 * time.Second), 400},
-		{"too new", aged(-310 * time.Second), 400},
-		{"no JSON", body("user.created " + u.Email), 400},
-		{"no JSON object", body(`["` + u.Email + `"]`), 400},
-		{"nothing", body(""), 400},
-
-		{"another path", at("/"), 404},
-		{"another instance", at(path + "/" + newName()), 404},
-		{"below an instance", at(path + "/default/x"), 404},
-		{"two slashes", at("/" + path), 404},
-		{"two slashes within", at("/webhooks//clerk"), 404},
-		{"a path that leads back", at(path + "/../clerk"), 404},
-		{"an escaped path that leads back", at(path + "/%2e%2e/clerk"), 404},
-		{"another case", at("/Webhooks/Clerk"), 404},
-
-		{"GET", method(http.MethodGet), 405},
-		{"HEAD", method(http.MethodHead), 405},
-		{"PUT", method(http.MethodPut), 405},
-		{"OPTIONS", method(http.MethodOptions), 405},
-
-		{"more than 1 MiB", post(func(r *request) { r.body = bytes.Repeat([]byte(" "), 1<<20+1) }), 413},
-		{"no secret", at(path + "/" + unconfigured), 500},
+		{"another path", p.at("/"), 404},
+		{"another instance", p.at(path + "/" + newName()), 404},
+		{"below an instance", p.at(path + "/default/x"), 404},
+		{"two slashes", p.at("/" + path), 404},
+		{"two slashes within", p.at("/webhooks//clerk"), 404},
+		{"a path that leads back", p.at(path + "/../clerk"), 404},
+		{"an escaped path that leads back", p.at(path + "/%2e%2e/clerk"), 404},
+		{"another case", p.at("/Webhooks/Clerk"), 404},
+		{"GET", p.method(http.MethodGet), 405},
+		{"HEAD", p.method(http.MethodHead), 405},
+		{"PUT", p.method(http.MethodPut), 405},
+		{"OPTIONS", p.method(http.MethodOptions), 405},
+		{"more than 1 MiB", p.with(func(r *request) { r.body = bytes.Repeat([]byte(" "), 1<<20+1) }), 413},
+		{"no usable secret", p.at(path + "/" + w.instanceWithoutSecret()), 500},
 	} {
-		t.Run(tc.about, func(t *testing.T) { tc.request.wantAnswer(t, tc.want, u.ID, u.Email) })
+		t.Run(tc.about, func(t *testing.T) { tc.request.wantAnswer(t, tc.want, p.user.ID, p.user.Email) })
 	}
+	w.Expect(w.gone(userObject(p.user.ID))()).To(BeTrue())
 }
 
 // wantAnswer makes a request, and checks the answer's code and that it says nothing more than that.

@@ -107,7 +107,7 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: atomic
     - name: lastEventTime
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: observedGeneration
       type:
         scalar: numeric
@@ -180,10 +180,10 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: createdAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: eventTime
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: instanceName
       type:
         scalar: string
@@ -198,7 +198,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
     - name: updatedAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: userID
       type:
         scalar: string
@@ -227,13 +227,13 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: createdAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: createdBy
       type:
         scalar: string
     - name: eventTime
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: instanceName
       type:
         scalar: string
@@ -255,7 +255,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
     - name: updatedAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkOrganizationStatus
   map:
     fields:
@@ -416,7 +416,7 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: deletedAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: id
       type:
         scalar: string
@@ -466,7 +466,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: boolean
     - name: createdAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: deprovisioned
       type:
         scalar: boolean
@@ -478,7 +478,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: boolean
     - name: eventTime
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: externalID
       type:
         scalar: string
@@ -497,7 +497,7 @@ var schemaYAML = typed.YAMLObject(`types:
         elementRelationship: atomic
     - name: updatedAt
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: userID
       type:
         scalar: string
@@ -565,6 +565,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
+  scalar: untyped
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserProfile
   scalar: string
 - name: io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON
@@ -640,8 +642,6 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsOperationType
   scalar: string
-- name: io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime
-  scalar: untyped
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
   map:
     fields:

@@ -6,7 +6,7 @@
 package v1alpha1
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -22,7 +22,7 @@ type ClerkInstanceStatusApplyConfiguration struct {
 	// webhookPath is the path that Clerk's endpoint must end in.
 	WebhookPath *string `json:"webhookPath,omitempty"`
 	// lastEventTime is when Clerk made the newest event that arrived, to within a minute.
-	LastEventTime *metav1.MicroTime `json:"lastEventTime,omitempty"`
+	LastEventTime *apiv1alpha1.Timestamp `json:"lastEventTime,omitempty"`
 	// counts are the mirrored objects of the instance, to within a minute.
 	Counts *ClerkInstanceCountsApplyConfiguration `json:"counts,omitempty"`
 	// failures are the last deliveries that were authentic and could not be used, newest last.
@@ -67,7 +67,7 @@ func (b *ClerkInstanceStatusApplyConfiguration) WithWebhookPath(value string) *C
 // WithLastEventTime sets the LastEventTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the LastEventTime field is set to the value of the last call.
-func (b *ClerkInstanceStatusApplyConfiguration) WithLastEventTime(value metav1.MicroTime) *ClerkInstanceStatusApplyConfiguration {
+func (b *ClerkInstanceStatusApplyConfiguration) WithLastEventTime(value apiv1alpha1.Timestamp) *ClerkInstanceStatusApplyConfiguration {
 	b.LastEventTime = &value
 	return b
 }

@@ -6,7 +6,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
 // ClerkOrganizationMembershipSpecApplyConfiguration represents a declarative configuration of the ClerkOrganizationMembershipSpec type for use
@@ -43,7 +43,7 @@ func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithInstanceName(val
 // WithCreatedAt sets the CreatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the CreatedAt field is set to the value of the last call.
-func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithCreatedAt(value v1.MicroTime) *ClerkOrganizationMembershipSpecApplyConfiguration {
+func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithCreatedAt(value apiv1alpha1.Timestamp) *ClerkOrganizationMembershipSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.CreatedAt = &value
 	return b
 }
@@ -51,7 +51,7 @@ func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithCreatedAt(value 
 // WithUpdatedAt sets the UpdatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the UpdatedAt field is set to the value of the last call.
-func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithUpdatedAt(value v1.MicroTime) *ClerkOrganizationMembershipSpecApplyConfiguration {
+func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithUpdatedAt(value apiv1alpha1.Timestamp) *ClerkOrganizationMembershipSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.UpdatedAt = &value
 	return b
 }
@@ -59,7 +59,7 @@ func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithUpdatedAt(value 
 // WithEventTime sets the EventTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the EventTime field is set to the value of the last call.
-func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithEventTime(value v1.MicroTime) *ClerkOrganizationMembershipSpecApplyConfiguration {
+func (b *ClerkOrganizationMembershipSpecApplyConfiguration) WithEventTime(value apiv1alpha1.Timestamp) *ClerkOrganizationMembershipSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.EventTime = &value
 	return b
 }

@@ -6,8 +6,8 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // ClerkOrganizationSpecApplyConfiguration represents a declarative configuration of the ClerkOrganizationSpec type for use
@@ -48,7 +48,7 @@ func (b *ClerkOrganizationSpecApplyConfiguration) WithInstanceName(value string)
 // WithCreatedAt sets the CreatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the CreatedAt field is set to the value of the last call.
-func (b *ClerkOrganizationSpecApplyConfiguration) WithCreatedAt(value metav1.MicroTime) *ClerkOrganizationSpecApplyConfiguration {
+func (b *ClerkOrganizationSpecApplyConfiguration) WithCreatedAt(value apiv1alpha1.Timestamp) *ClerkOrganizationSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.CreatedAt = &value
 	return b
 }
@@ -56,7 +56,7 @@ func (b *ClerkOrganizationSpecApplyConfiguration) WithCreatedAt(value metav1.Mic
 // WithUpdatedAt sets the UpdatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the UpdatedAt field is set to the value of the last call.
-func (b *ClerkOrganizationSpecApplyConfiguration) WithUpdatedAt(value metav1.MicroTime) *ClerkOrganizationSpecApplyConfiguration {
+func (b *ClerkOrganizationSpecApplyConfiguration) WithUpdatedAt(value apiv1alpha1.Timestamp) *ClerkOrganizationSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.UpdatedAt = &value
 	return b
 }
@@ -64,7 +64,7 @@ func (b *ClerkOrganizationSpecApplyConfiguration) WithUpdatedAt(value metav1.Mic
 // WithEventTime sets the EventTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the EventTime field is set to the value of the last call.
-func (b *ClerkOrganizationSpecApplyConfiguration) WithEventTime(value metav1.MicroTime) *ClerkOrganizationSpecApplyConfiguration {
+func (b *ClerkOrganizationSpecApplyConfiguration) WithEventTime(value apiv1alpha1.Timestamp) *ClerkOrganizationSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.EventTime = &value
 	return b
 }

@@ -6,7 +6,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
 // ClerkTombstoneSpecApplyConfiguration represents a declarative configuration of the ClerkTombstoneSpec type for use
@@ -19,7 +19,7 @@ type ClerkTombstoneSpecApplyConfiguration struct {
 	// id is the deleted user's, organization's or membership's ID, in its true case.
 	ID *string `json:"id,omitempty"`
 	// deletedAt is when Clerk made the event that announced the deletion.
-	DeletedAt *v1.MicroTime `json:"deletedAt,omitempty"`
+	DeletedAt *apiv1alpha1.Timestamp `json:"deletedAt,omitempty"`
 }
 
 // ClerkTombstoneSpecApplyConfiguration constructs a declarative configuration of the ClerkTombstoneSpec type for use with
@@ -47,7 +47,7 @@ func (b *ClerkTombstoneSpecApplyConfiguration) WithID(value string) *ClerkTombst
 // WithDeletedAt sets the DeletedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the DeletedAt field is set to the value of the last call.
-func (b *ClerkTombstoneSpecApplyConfiguration) WithDeletedAt(value v1.MicroTime) *ClerkTombstoneSpecApplyConfiguration {
+func (b *ClerkTombstoneSpecApplyConfiguration) WithDeletedAt(value apiv1alpha1.Timestamp) *ClerkTombstoneSpecApplyConfiguration {
 	b.DeletedAt = &value
 	return b
 }

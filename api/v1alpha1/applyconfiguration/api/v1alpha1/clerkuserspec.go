@@ -6,8 +6,8 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // ClerkUserSpecApplyConfiguration represents a declarative configuration of the ClerkUserSpec type for use
@@ -55,7 +55,7 @@ func (b *ClerkUserSpecApplyConfiguration) WithInstanceName(value string) *ClerkU
 // WithCreatedAt sets the CreatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the CreatedAt field is set to the value of the last call.
-func (b *ClerkUserSpecApplyConfiguration) WithCreatedAt(value metav1.MicroTime) *ClerkUserSpecApplyConfiguration {
+func (b *ClerkUserSpecApplyConfiguration) WithCreatedAt(value apiv1alpha1.Timestamp) *ClerkUserSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.CreatedAt = &value
 	return b
 }
@@ -63,7 +63,7 @@ func (b *ClerkUserSpecApplyConfiguration) WithCreatedAt(value metav1.MicroTime) 
 // WithUpdatedAt sets the UpdatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the UpdatedAt field is set to the value of the last call.
-func (b *ClerkUserSpecApplyConfiguration) WithUpdatedAt(value metav1.MicroTime) *ClerkUserSpecApplyConfiguration {
+func (b *ClerkUserSpecApplyConfiguration) WithUpdatedAt(value apiv1alpha1.Timestamp) *ClerkUserSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.UpdatedAt = &value
 	return b
 }
@@ -71,7 +71,7 @@ func (b *ClerkUserSpecApplyConfiguration) WithUpdatedAt(value metav1.MicroTime) 
 // WithEventTime sets the EventTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the EventTime field is set to the value of the last call.
-func (b *ClerkUserSpecApplyConfiguration) WithEventTime(value metav1.MicroTime) *ClerkUserSpecApplyConfiguration {
+func (b *ClerkUserSpecApplyConfiguration) WithEventTime(value apiv1alpha1.Timestamp) *ClerkUserSpecApplyConfiguration {
 	b.MirroredApplyConfiguration.EventTime = &value
 	return b
 }

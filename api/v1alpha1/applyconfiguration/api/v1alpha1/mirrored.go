@@ -6,24 +6,23 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
 // MirroredApplyConfiguration represents a declarative configuration of the Mirrored type for use
 // with apply.
 //
 // Mirrored is what every mirrored kind records of where its state comes from and when that state was true.
-// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it. Times have
-// exactly six digits after the second: the operator's decoder reads no other form, and must never meet one.
+// (updatedAt, eventTime) is the version of the state; the API server refuses a write that would lower it.
 type MirroredApplyConfiguration struct {
 	// instanceName is the name of the ClerkInstance whose event or listing this state comes from.
 	InstanceName *string `json:"instanceName,omitempty"`
 	// createdAt is when Clerk created the object.
-	CreatedAt *v1.MicroTime `json:"createdAt,omitempty"`
+	CreatedAt *apiv1alpha1.Timestamp `json:"createdAt,omitempty"`
 	// updatedAt is Clerk's updated_at: the first part of the version of this state.
-	UpdatedAt *v1.MicroTime `json:"updatedAt,omitempty"`
+	UpdatedAt *apiv1alpha1.Timestamp `json:"updatedAt,omitempty"`
 	// eventTime is when Clerk made the event that carried this state: the second part of the version.
-	EventTime *v1.MicroTime `json:"eventTime,omitempty"`
+	EventTime *apiv1alpha1.Timestamp `json:"eventTime,omitempty"`
 }
 
 // MirroredApplyConfiguration constructs a declarative configuration of the Mirrored type for use with
@@ -43,7 +42,7 @@ func (b *MirroredApplyConfiguration) WithInstanceName(value string) *MirroredApp
 // WithCreatedAt sets the CreatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the CreatedAt field is set to the value of the last call.
-func (b *MirroredApplyConfiguration) WithCreatedAt(value v1.MicroTime) *MirroredApplyConfiguration {
+func (b *MirroredApplyConfiguration) WithCreatedAt(value apiv1alpha1.Timestamp) *MirroredApplyConfiguration {
 	b.CreatedAt = &value
 	return b
 }
@@ -51,7 +50,7 @@ func (b *MirroredApplyConfiguration) WithCreatedAt(value v1.MicroTime) *Mirrored
 // WithUpdatedAt sets the UpdatedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the UpdatedAt field is set to the value of the last call.
-func (b *MirroredApplyConfiguration) WithUpdatedAt(value v1.MicroTime) *MirroredApplyConfiguration {
+func (b *MirroredApplyConfiguration) WithUpdatedAt(value apiv1alpha1.Timestamp) *MirroredApplyConfiguration {
 	b.UpdatedAt = &value
 	return b
 }
@@ -59,7 +58,7 @@ func (b *MirroredApplyConfiguration) WithUpdatedAt(value v1.MicroTime) *Mirrored
 // WithEventTime sets the EventTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the EventTime field is set to the value of the last call.
-func (b *MirroredApplyConfiguration) WithEventTime(value v1.MicroTime) *MirroredApplyConfiguration {
+func (b *MirroredApplyConfiguration) WithEventTime(value apiv1alpha1.Timestamp) *MirroredApplyConfiguration {
 	b.EventTime = &value
 	return b
 }
