@@ -83,11 +83,19 @@ func New(c client.Client, live client.Reader) *Mirror {
 // Apply stores an object's state in one server-side apply. It returns an error that is a *RefusedError when no retry
 // can help, and any other when one can.
 func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
-	dead, err := Deleted(ctx, m.client, o.InstanceName, append(o.Parents, o.ID)...)
+	own, err := tombstoneOf(ctx, m.client, o.ID)
 	if err != nil {
 		return "", err
 	}
-	if dead {
+	if own != nil && own.Spec.InstanceName != o.InstanceName {
+		// An ID is one Clerk application's. Made again by another, and deleted again, it would be forgotten.
+		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s was deleted by another instance", o.ID)}
+	}
+	orphan, err := Deleted(ctx, m.client, o.InstanceName, o.Parents...)
+	if err != nil {
+		return "", err
+	}
+	if own != nil || orphan {
 		return Stale, nil
 	}
 	before := newObject(o.Kind)
@@ -175,18 +183,25 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 	if err != nil {
 		return "", err
 	}
+	var refusal error
 	if !known {
-		if err := m.bury(ctx, instanceName, id, at, object != nil); err != nil {
+		if refusal, err = m.bury(ctx, instanceName, id, at); err != nil {
 			return "", err
 		}
 	}
-	if object == nil || !object.GetDeletionTimestamp().IsZero() {
-		if known {
-			return Unchanged, nil
-		}
-		return Applied, nil
+	living := object != nil && object.GetDeletionTimestamp().IsZero()
+	if living {
+		err = DeleteObject(ctx, m.client, object)
 	}
-	return Applied, DeleteObject(ctx, m.client, object)
+	switch {
+	case err != nil:
+		return "", err
+	case refusal != nil:
+		return "", refusal
+	case known && !living:
+		return Unchanged, nil
+	}
+	return Applied, nil
 }
 
 // find returns the object that has an ID's name, nil when there is none.
@@ -207,8 +222,9 @@ func (m *Mirror) find(ctx context.Context, kind clerk.Kind, id string) (Object, 
 	return object, nil
 }
 
-// bury writes the tombstone. Where another instance's has its name, it gives way if the object proves whose ID it is.
-func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time, proven bool) error {
+// bury writes the tombstone. That another instance's tombstone has the name is a refusal and not an error: the object
+// must go all the same.
+func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time) (refusal, err error) {
 	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(id)).
 		WithLabels(map[string]string{
 			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
@@ -218,21 +234,14 @@ func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time
 			WithInstanceName(instanceName).
 			WithID(id).
 			WithDeletedAt(clerkv1alpha1.NewTimestamp(at)))
-	err := m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
-	if refusesState(err) && proven {
-		foreign := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
-		if err := m.client.Delete(ctx, foreign); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("removing another instance's tombstone of %s: %w", id, err)
-		}
-		err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
-	}
+	err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) {
-		return &RefusedError{Reason: ReasonNameTaken, cause: err}
+		return &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
 	}
 	if err != nil {
-		return fmt.Errorf("writing the tombstone of %s: %w", id, err)
+		return nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
 	}
-	return nil
+	return nil, nil
 }
 
 // DeleteObject deletes exactly the object that was read: one that took its name in the meantime is another.
@@ -247,16 +256,28 @@ func DeleteObject(ctx context.Context, c client.Writer, object client.Object) er
 // Deleted says whether any of the IDs has a tombstone of the instance.
 func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids ...string) (bool, error) {
 	for _, id := range ids {
-		var tombstone clerkv1alpha1.ClerkTombstone
-		err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, &tombstone)
-		if client.IgnoreNotFound(err) != nil {
-			return false, fmt.Errorf("reading the tombstone of %s: %w", id, err)
+		tombstone, err := tombstoneOf(ctx, reader, id)
+		if err != nil {
+			return false, err
 		}
-		if err == nil && tombstone.Spec.ID == id && tombstone.Spec.InstanceName == instanceName {
+		if tombstone != nil && tombstone.Spec.InstanceName == instanceName {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// tombstoneOf returns the tombstone of an ID, whichever instance's it is; nil when there is none.
+func tombstoneOf(ctx context.Context, reader client.Reader, id string) (*clerkv1alpha1.ClerkTombstone, error) {
+	var tombstone clerkv1alpha1.ClerkTombstone
+	err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, &tombstone)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading the tombstone of %s: %w", id, err)
+	}
+	if err != nil || tombstone.Spec.ID != id {
+		return nil, nil
+	}
+	return &tombstone, nil
 }
 
 func newObject(kind clerk.Kind) Object {

@@ -159,17 +159,16 @@ func TestApply_refusesToMergeTwoIDsOrTwoInstances(t *testing.T) {
 	}
 }
 
-func TestDelete_anotherInstancesTombstoneDoesNotStandInTheWay(t *testing.T) {
+func TestApply_anIDThatAnotherInstanceDeletedStaysDeleted(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Delete(t.Context(), "other", u.ID, at(0)) // of a user that it never had
+	_, err := m.Delete(t.Context(), "default", u.ID, at(2))
 	g.Expect(err).NotTo(HaveOccurred())
-	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
-	g.Expect(err).NotTo(HaveOccurred())
-	_, err = m.Delete(t.Context(), "default", u.ID, at(2))
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(stored(g, u.ID).DeletionTimestamp).NotTo(BeNil())
+	_, err = m.Apply(t.Context(), userEvent(g, "other", u, at(3)))
+	g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken))
+	_, err = m.Delete(t.Context(), "other", u.ID, at(4))
+	g.Expect(err).To(HaveOccurred())
 	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(result).To(Equal(mirror.Stale))
