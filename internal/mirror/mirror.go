@@ -271,10 +271,12 @@ func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids
 func tombstoneOf(ctx context.Context, reader client.Reader, id string) (*clerkv1alpha1.ClerkTombstone, error) {
 	var tombstone clerkv1alpha1.ClerkTombstone
 	err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, &tombstone)
-	if client.IgnoreNotFound(err) != nil {
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("reading the tombstone of %s: %w", id, err)
-	}
-	if err != nil || tombstone.Spec.ID != id {
+	case tombstone.Spec.ID != id: // an ID that differs in case only
 		return nil, nil
 	}
 	return &tombstone, nil

@@ -303,8 +303,9 @@ func refuse(t *testing.T, g Gomega, id string) {
 
 func TestTimestamps_writtenByHandDoNotStopTheReading(t *testing.T) {
 	g := NewWithT(t)
-	var names []string
-	for _, written := range []string{"2027-01-01T00:00:00Z", "2027-01-01T00:00:00.5Z", "2027-01-01T00:00:00.123456789+02:00"} {
+	forms := []string{"2027-01-01T00:00:00Z", "2027-01-01T00:00:00.5Z", "2027-01-01T00:00:00.123456789+02:00"}
+	names := make([]string, 0, len(forms))
+	for _, written := range forms {
 		id := payload.NewID("user")
 		object := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "clerk-operator.dev/v1alpha1", "kind": "ClerkUser",
