@@ -8,13 +8,16 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // ClerkInstanceSpec says how one Clerk application reaches this cluster.
+// +kubebuilder:validation:XValidation:rule="!has(self.users) || !has(self.users.mirror) || self.users.mirror != 'Members' || has(self.backendAPI)",message="users.mirror: Members needs a backendAPI, from which a user who joins is read"
 type ClerkInstanceSpec struct {
-	// instanceID is the Clerk instance that events must come from (ins_…). A signed event of another instance is
-	// acknowledged, counted and not applied; so is one that names no instance. Without an instanceID, every event
-	// that one of the signing secrets verifies is applied.
+	// instanceID is the Clerk instance that events and the Backend API's key must be of (ins_…). A signed event of another
+	// instance is acknowledged, counted and not applied; so is one that names no instance. Without an instanceID it is
+	// learned from the Backend API and kept in status.instanceID; without a Backend API, every event that one of the
+	// signing secrets verifies is applied.
 	// +optional
 	// +kubebuilder:validation:MinLength=5
 	// +kubebuilder:validation:MaxLength=63
@@ -24,6 +27,11 @@ type ClerkInstanceSpec struct {
 	// webhook says how deliveries are verified.
 	// +required
 	Webhook ClerkInstanceWebhook `json:"webhook,omitzero"`
+
+	// backendAPI is how Clerk's Backend API is read. With it, what webhooks did not deliver is filled in and what is gone
+	// from Clerk is removed; without it, there are only webhooks.
+	// +optional
+	BackendAPI ClerkInstanceBackendAPI `json:"backendAPI,omitzero"`
 
 	// users says what is mirrored of the users.
 	// +optional
@@ -66,6 +74,64 @@ type SecretKeyReference struct {
 	Key string `json:"key,omitempty"`
 }
 
+// ClerkInstanceBackendAPI is how Clerk's Backend API is read. The operator only ever sends GET.
+type ClerkInstanceBackendAPI struct {
+	// secretKeyRef is the key of a Secret in the operator's namespace with the instance's secret key (sk_live_… or
+	// sk_test_…).
+	// +required
+	SecretKeyRef SecretKeyReference `json:"secretKeyRef,omitzero"`
+
+	// url is where the Backend API is, without the version in its path. Plain HTTP is for this machine only, since the
+	// secret key goes there.
+	// +optional
+	// +kubebuilder:default="https://api.clerk.com"
+	// +kubebuilder:validation:MinLength=8
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^(https://[^\s/?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/?$`
+	URL string `json:"url,omitempty"`
+
+	// sync says how often Clerk is read and how much one reading may remove.
+	// +optional
+	// +kubebuilder:default={incremental: "15m", full: "24h", maxDeletions: "1%"}
+	Sync ClerkInstanceSync `json:"sync,omitzero"`
+}
+
+// ClerkInstanceSync says how often Clerk is read and how much one reading may remove.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.full) || !has(self.incremental) || duration(self.full) >= duration(self.incremental)",message="full must not be more often than incremental"
+type ClerkInstanceSync struct {
+	// incremental is how often what is new in Clerk is read: changed users, and new organizations and memberships.
+	// +optional
+	// +kubebuilder:default="15m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="incremental must be at least 1s"
+	Incremental *metav1.Duration `json:"incremental,omitempty"`
+
+	// full is how often everything is read. Only that finds changed organizations, changed roles and deletions.
+	// +optional
+	// +kubebuilder:default="24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="full must be at least 1s"
+	Full *metav1.Duration `json:"full,omitempty"`
+
+	// maxDeletions is how many objects of a kind one sync may delete, as a number or as a percentage of those that are
+	// mirrored, rounded up. Above it none of the kind is deleted, and the condition PruneHeld says what to do.
+	// +optional
+	// +kubebuilder:default="1%"
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 : self.matches('^(100|[0-9]{1,2})%$')",message="maxDeletions must be a number that is not negative, or a percentage from 0% to 100%"
+	MaxDeletions *intstr.IntOrString `json:"maxDeletions,omitempty"`
+}
+
+// UserMirror says which users are mirrored.
+// +kubebuilder:validation:Enum=All;Members
+type UserMirror string
+
+const (
+	// UserMirrorAll mirrors every user.
+	UserMirrorAll UserMirror = "All"
+	// UserMirrorMembers mirrors the users that are members of some organization.
+	UserMirrorMembers UserMirror = "Members"
+)
+
 // UserProfile says how much of a user is stored in the cluster.
 // +kubebuilder:validation:Enum=Full;Minimal
 type UserProfile string
@@ -80,8 +146,14 @@ const (
 // ClerkInstanceUsers says what is mirrored of the users.
 // +kubebuilder:validation:MinProperties=1
 type ClerkInstanceUsers struct {
+	// mirror is All, or Members for the users that are members of some organization only. Members needs a backendAPI: a
+	// user who joins is read from there.
+	// +optional
+	// +kubebuilder:default=All
+	Mirror UserMirror `json:"mirror,omitempty"`
+
 	// profile is Full (names, e-mail address, public metadata) or Minimal (IDs and states only). A change applies to
-	// the next event of each user.
+	// the next event of each user and, with a backendAPI, to all of them at once.
 	// +optional
 	// +kubebuilder:default=Full
 	Profile UserProfile `json:"profile,omitempty"`
@@ -162,10 +234,122 @@ type DeliveryFailure struct {
 	Time metav1.Time `json:"time,omitzero"`
 }
 
+// ClerkInstanceSyncType is what of Clerk a sync reads.
+// +kubebuilder:validation:Enum=Full;Incremental
+type ClerkInstanceSyncType string
+
+const (
+	// SyncFull reads everything.
+	SyncFull ClerkInstanceSyncType = "Full"
+	// SyncIncremental reads what is new since the last sync.
+	SyncIncremental ClerkInstanceSyncType = "Incremental"
+)
+
+// ClerkInstanceSyncStage is how far a sync has come.
+// +kubebuilder:validation:Enum=Organizations;Memberships;Users;Deletions
+type ClerkInstanceSyncStage string
+
+// The stages of a sync, in their order.
+const (
+	// SyncOrganizations lists organizations.
+	SyncOrganizations ClerkInstanceSyncStage = "Organizations"
+	// SyncMemberships lists organization memberships.
+	SyncMemberships ClerkInstanceSyncStage = "Memberships"
+	// SyncUsers lists users.
+	SyncUsers ClerkInstanceSyncStage = "Users"
+	// SyncDeletions asks for each object that was not listed whether it is gone, and deletes it if so.
+	SyncDeletions ClerkInstanceSyncStage = "Deletions"
+)
+
+// ClerkInstanceSyncProgress is a sync that is not finished, and where another leader takes it up.
+// +kubebuilder:validation:MinProperties=1
+type ClerkInstanceSyncProgress struct {
+	// type is what of Clerk is read.
+	// +required
+	Type ClerkInstanceSyncType `json:"type,omitempty"`
+
+	// startedAt is when the sync began.
+	// +required
+	StartedAt metav1.Time `json:"startedAt,omitzero"`
+
+	// stage is what is being read.
+	// +required
+	Stage ClerkInstanceSyncStage `json:"stage,omitempty"`
+
+	// offset is how many objects of the stage's listing have been read.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Offset int64 `json:"offset,omitempty"`
+
+	// after is the last user that has been read.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	After string `json:"after,omitempty"`
+
+	// done is how many objects have been read in all stages.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Done int64 `json:"done,omitempty"`
+
+	// total is how many objects Clerk has, as far as is known.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Total int64 `json:"total,omitempty"`
+
+	// interrupted is true when a page failed or another leader took over. Such a sync deletes nothing, and a full one
+	// follows it.
+	// +optional
+	Interrupted *bool `json:"interrupted,omitempty"`
+}
+
+// ClerkInstanceSyncStatus tells of reading Clerk's Backend API.
+// +kubebuilder:validation:MinProperties=1
+type ClerkInstanceSyncStatus struct {
+	// state is Synced, Failed, Held (nothing was deleted, see the condition PruneHeld), or what runs and how far it is, such
+	// as Full 45%.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	State string `json:"state,omitempty"`
+
+	// lastTime is when the last successful sync began.
+	// +optional
+	LastTime *metav1.Time `json:"lastTime,omitempty"`
+
+	// lastFullTime is when the last successful full sync began.
+	// +optional
+	LastFullTime *metav1.Time `json:"lastFullTime,omitempty"`
+
+	// lastFullUsers is spec.users as it was for the last successful full sync, as mirror/profile.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	LastFullUsers string `json:"lastFullUsers,omitempty"`
+
+	// lastRequest is the value of the annotation clerk-operator.dev/resync-requested-at that was last followed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	LastRequest string `json:"lastRequest,omitempty"`
+
+	// heldDeletions names the deletions that are held. The annotation clerk-operator.dev/release-prune with this value
+	// releases them, and no others.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	HeldDeletions string `json:"heldDeletions,omitempty"`
+
+	// progress is the sync that is not finished.
+	// +optional
+	Progress ClerkInstanceSyncProgress `json:"progress,omitzero"`
+}
+
 // ClerkInstanceStatus is what the operator knows of the instance.
 // +kubebuilder:validation:MinProperties=1
 type ClerkInstanceStatus struct {
-	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady.
+	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady, and with a backendAPI
+	// BackendAPIReady, Synced, Fresh and PruneHeld.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -177,6 +361,13 @@ type ClerkInstanceStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// instanceID is the Clerk instance that the Backend API's key is of, learned once.
+	// +optional
+	// +kubebuilder:validation:MinLength=5
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^ins_[A-Za-z0-9]+$`
+	InstanceID string `json:"instanceID,omitempty"`
 
 	// webhookPath is the path that Clerk's endpoint must end in.
 	// +optional
@@ -191,6 +382,20 @@ type ClerkInstanceStatus struct {
 	// counts are the mirrored objects of the instance, to within a minute.
 	// +optional
 	Counts ClerkInstanceCounts `json:"counts,omitzero"`
+
+	// roles are the keys of the roles that Clerk's organizations know, as of the last full sync; a class's spec.access maps
+	// them.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	Roles []string `json:"roles,omitempty"`
+
+	// sync tells of reading the Backend API.
+	// +optional
+	Sync ClerkInstanceSyncStatus `json:"sync,omitzero"`
 
 	// failures are the last deliveries that were authentic and could not be used, newest last.
 	// +optional
@@ -208,9 +413,12 @@ const MaxFailures = 20
 // +kubebuilder:resource:scope=Cluster,shortName=clinst,categories=clerk
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Fresh",type=string,JSONPath=`.status.conditions[?(@.type=="Fresh")].status`
 // +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=`.status.counts.users`
 // +kubebuilder:printcolumn:name="Orgs",type=integer,JSONPath=`.status.counts.organizations`
-// +kubebuilder:printcolumn:name="Last-Event",type=date,JSONPath=`.status.lastEventTime`
+// +kubebuilder:printcolumn:name="Sync",type=string,JSONPath=`.status.sync.state`
+// +kubebuilder:printcolumn:name="Last-Sync",type=date,priority=1,JSONPath=`.status.sync.lastTime`
+// +kubebuilder:printcolumn:name="Last-Event",type=date,priority=1,JSONPath=`.status.lastEventTime`
 // +kubebuilder:printcolumn:name="Path",type=string,priority=1,JSONPath=`.status.webhookPath`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be a DNS label of at most 63 characters, since it is a part of the webhook's path and a label value"
@@ -244,6 +452,20 @@ func (i *ClerkInstance) UsernamePrefix() string {
 func (i *ClerkInstance) UserProfile() UserProfile {
 	return cmp.Or(i.Spec.Users.Profile, UserProfileFull)
 }
+
+// UserMirror returns which users are mirrored.
+func (i *ClerkInstance) UserMirror() UserMirror {
+	return cmp.Or(i.Spec.Users.Mirror, UserMirrorAll)
+}
+
+// PinnedInstanceID returns the Clerk instance that events and the Backend API's key must be of; empty when that is not
+// known.
+func (i *ClerkInstance) PinnedInstanceID() string {
+	return cmp.Or(i.Spec.InstanceID, i.Status.InstanceID)
+}
+
+// HasBackendAPI says whether Clerk's Backend API is to be read.
+func (i *ClerkInstance) HasBackendAPI() bool { return i.Spec.BackendAPI.SecretKeyRef.Name != "" }
 
 // +kubebuilder:object:root=true
 

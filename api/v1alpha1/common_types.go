@@ -31,6 +31,11 @@ const (
 	// AnnotationRetain with the value "true" on a ClerkOrganization keeps its namespace for good when the
 	// organization is deleted.
 	AnnotationRetain = GroupName + "/retain"
+	// AnnotationResyncRequestedAt asks for Clerk to be read now. On a ClerkInstance each new value asks for one full sync;
+	// on a mirrored object it is removed when the object has been read.
+	AnnotationResyncRequestedAt = GroupName + "/resync-requested-at"
+	// AnnotationReleasePrune on a ClerkInstance releases the held deletions that status.sync.heldDeletions names.
+	AnnotationReleasePrune = GroupName + "/release-prune"
 )
 
 const (
@@ -60,6 +65,16 @@ const (
 	ConditionAccessReady = "AccessReady"
 	// ConditionSigningSecretsReady on a ClerkInstance is True when every listed signing secret can be used.
 	ConditionSigningSecretsReady = "SigningSecretsReady"
+	// ConditionBackendAPIReady on a ClerkInstance is True when Clerk answers the Backend API's key, and the key is of the
+	// right instance.
+	ConditionBackendAPIReady = "BackendAPIReady"
+	// ConditionSynced on a ClerkInstance is True when the last sync read all that it was to read.
+	ConditionSynced = "Synced"
+	// ConditionFresh on a ClerkInstance is True when webhooks deliver what happens in Clerk: the last sync had nothing to
+	// repair and is not overdue.
+	ConditionFresh = "Fresh"
+	// ConditionPruneHeld on a ClerkInstance is True when more objects are gone from Clerk than one sync may delete.
+	ConditionPruneHeld = "PruneHeld"
 )
 
 // Reasons that several kinds use.
@@ -138,6 +153,46 @@ const (
 	// ReasonSigningSecretUnusable says that at least one listed signing secret cannot be used; the message says which
 	// and why.
 	ReasonSigningSecretUnusable = "SigningSecretUnusable"
+
+	// ReasonAuthenticated says that Clerk accepts the secret key, and that it is the right instance's.
+	ReasonAuthenticated = "Authenticated"
+	// ReasonSecretKeyUnusable says that the Secret or its key is missing, or that it holds no secret key of Clerk.
+	ReasonSecretKeyUnusable = "SecretKeyUnusable"
+	// ReasonSecretKeyRefused says that Clerk refuses the secret key (401 or 403).
+	ReasonSecretKeyRefused = "SecretKeyRefused"
+	// ReasonWrongInstance says that the secret key is of another Clerk instance than the one that is mirrored.
+	ReasonWrongInstance = "WrongInstance"
+	// ReasonUnreachable says that Clerk's Backend API cannot be reached.
+	ReasonUnreachable = "Unreachable"
+	// ReasonRateLimited says that Clerk's Backend API asks to be called less often (429).
+	ReasonRateLimited = "RateLimited"
+	// ReasonServerError says that Clerk's Backend API answers that it failed (5xx).
+	ReasonServerError = "ServerError"
+	// ReasonMalformedAnswer says that what the Backend API answers is not what Clerk documents.
+	ReasonMalformedAnswer = "MalformedAnswer"
+	// ReasonRejected says that the Backend API rejects a request (4xx).
+	ReasonRejected = "Rejected"
+
+	// ReasonSynced says that the last sync read all that it was to read.
+	ReasonSynced = "Synced"
+	// ReasonListingRepeats says that a listing of the Backend API came back with a page that it had before.
+	ReasonListingRepeats = "ListingRepeats"
+	// ReasonListingIncomplete says that a listing of the Backend API left out what exists.
+	ReasonListingIncomplete = "ListingIncomplete"
+
+	// ReasonUpToDate says that webhooks delivered what the last sync read.
+	ReasonUpToDate = "UpToDate"
+	// ReasonInitialSync says that the first full sync has not finished.
+	ReasonInitialSync = "InitialSync"
+	// ReasonRepairsNeeded says that a sync had to repair what a webhook should have delivered.
+	ReasonRepairsNeeded = "RepairsNeeded"
+	// ReasonSyncOverdue says that no sync has succeeded for two intervals.
+	ReasonSyncOverdue = "SyncOverdue"
+
+	// ReasonNothingHeld says that nothing waits to be deleted.
+	ReasonNothingHeld = "NothingHeld"
+	// ReasonTooManyDeletions says that more objects of a kind are gone than one sync may delete.
+	ReasonTooManyDeletions = "TooManyDeletions"
 )
 
 // Reasons of a ClerkTenantClass's and a ClerkTombstone's Ready.

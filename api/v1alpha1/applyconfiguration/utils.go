@@ -23,12 +23,20 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ClerkInstanceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceAccess"):
 		return &apiv1alpha1.ClerkInstanceAccessApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceBackendAPI"):
+		return &apiv1alpha1.ClerkInstanceBackendAPIApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceCounts"):
 		return &apiv1alpha1.ClerkInstanceCountsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceSpec"):
 		return &apiv1alpha1.ClerkInstanceSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceStatus"):
 		return &apiv1alpha1.ClerkInstanceStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceSync"):
+		return &apiv1alpha1.ClerkInstanceSyncApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceSyncProgress"):
+		return &apiv1alpha1.ClerkInstanceSyncProgressApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceSyncStatus"):
+		return &apiv1alpha1.ClerkInstanceSyncStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceTenantEnvironment"):
 		return &apiv1alpha1.ClerkInstanceTenantEnvironmentApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceUsers"):

@@ -53,6 +53,23 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: 'clerk:'
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceBackendAPI
+  map:
+    fields:
+    - name: secretKeyRef
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.SecretKeyReference
+    - name: sync
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSync
+      default:
+        full: 24h
+        incremental: 15m
+        maxDeletions: 1%
+    - name: url
+      type:
+        scalar: string
+      default: https://api.clerk.com
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceCounts
   map:
     fields:
@@ -73,6 +90,9 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceAccess
       default:
         usernamePrefix: 'clerk:'
+    - name: backendAPI
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceBackendAPI
     - name: instanceID
       type:
         scalar: string
@@ -105,15 +125,97 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.DeliveryFailure
           elementRelationship: atomic
+    - name: instanceID
+      type:
+        scalar: string
     - name: lastEventTime
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: roles
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: sync
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncStatus
     - name: webhookPath
       type:
         scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSync
+  map:
+    fields:
+    - name: full
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 24h
+    - name: incremental
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 15m
+    - name: maxDeletions
+      type:
+        namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+      default: 1%
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncProgress
+  map:
+    fields:
+    - name: after
+      type:
+        scalar: string
+    - name: done
+      type:
+        scalar: numeric
+    - name: interrupted
+      type:
+        scalar: boolean
+    - name: offset
+      type:
+        scalar: numeric
+    - name: stage
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncStage
+    - name: startedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: total
+      type:
+        scalar: numeric
+    - name: type
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncType
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncStage
+  scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncStatus
+  map:
+    fields:
+    - name: heldDeletions
+      type:
+        scalar: string
+    - name: lastFullTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastFullUsers
+      type:
+        scalar: string
+    - name: lastRequest
+      type:
+        scalar: string
+    - name: lastTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: progress
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncProgress
+    - name: state
+      type:
+        scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncType
+  scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceTenantEnvironment
   map:
     fields:
@@ -126,6 +228,10 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceUsers
   map:
     fields:
+    - name: mirror
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserMirror
+      default: All
     - name: profile
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserProfile
@@ -567,6 +673,8 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
   scalar: untyped
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserMirror
+  scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserProfile
   scalar: string
 - name: io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON
@@ -731,6 +839,16 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: untyped
 - name: io.k8s.apimachinery.pkg.types.UID
   scalar: string
+- name: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+  scalar: untyped
+  list:
+    elementType:
+      namedType: __untyped_atomic_
+    elementRelationship: atomic
+  map:
+    elementType:
+      namedType: __untyped_deduced_
+    elementRelationship: separable
 - name: __untyped_atomic_
   scalar: untyped
   list:

@@ -10,12 +10,16 @@ package v1alpha1
 //
 // ClerkInstanceSpec says how one Clerk application reaches this cluster.
 type ClerkInstanceSpecApplyConfiguration struct {
-	// instanceID is the Clerk instance that events must come from (ins_…). A signed event of another instance is
-	// acknowledged, counted and not applied; so is one that names no instance. Without an instanceID, every event
-	// that one of the signing secrets verifies is applied.
+	// instanceID is the Clerk instance that events and the Backend API's key must be of (ins_…). A signed event of another
+	// instance is acknowledged, counted and not applied; so is one that names no instance. Without an instanceID it is
+	// learned from the Backend API and kept in status.instanceID; without a Backend API, every event that one of the
+	// signing secrets verifies is applied.
 	InstanceID *string `json:"instanceID,omitempty"`
 	// webhook says how deliveries are verified.
 	Webhook *ClerkInstanceWebhookApplyConfiguration `json:"webhook,omitempty"`
+	// backendAPI is how Clerk's Backend API is read. With it, what webhooks did not deliver is filled in and what is gone
+	// from Clerk is removed; without it, there are only webhooks.
+	BackendAPI *ClerkInstanceBackendAPIApplyConfiguration `json:"backendAPI,omitempty"`
 	// users says what is mirrored of the users.
 	Users *ClerkInstanceUsersApplyConfiguration `json:"users,omitempty"`
 	// access says who a Clerk user is to the Kubernetes API server.
@@ -43,6 +47,14 @@ func (b *ClerkInstanceSpecApplyConfiguration) WithInstanceID(value string) *Cler
 // If called multiple times, the Webhook field is set to the value of the last call.
 func (b *ClerkInstanceSpecApplyConfiguration) WithWebhook(value *ClerkInstanceWebhookApplyConfiguration) *ClerkInstanceSpecApplyConfiguration {
 	b.Webhook = value
+	return b
+}
+
+// WithBackendAPI sets the BackendAPI field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BackendAPI field is set to the value of the last call.
+func (b *ClerkInstanceSpecApplyConfiguration) WithBackendAPI(value *ClerkInstanceBackendAPIApplyConfiguration) *ClerkInstanceSpecApplyConfiguration {
+	b.BackendAPI = value
 	return b
 }
 

@@ -15,16 +15,24 @@ import (
 //
 // ClerkInstanceStatus is what the operator knows of the instance.
 type ClerkInstanceStatusApplyConfiguration struct {
-	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady.
+	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady, and with a backendAPI
+	// BackendAPIReady, Synced, Fresh and PruneHeld.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	// instanceID is the Clerk instance that the Backend API's key is of, learned once.
+	InstanceID *string `json:"instanceID,omitempty"`
 	// webhookPath is the path that Clerk's endpoint must end in.
 	WebhookPath *string `json:"webhookPath,omitempty"`
 	// lastEventTime is when Clerk made the newest event that arrived, to within a minute.
 	LastEventTime *apiv1alpha1.Timestamp `json:"lastEventTime,omitempty"`
 	// counts are the mirrored objects of the instance, to within a minute.
 	Counts *ClerkInstanceCountsApplyConfiguration `json:"counts,omitempty"`
+	// roles are the keys of the roles that Clerk's organizations know, as of the last full sync; a class's spec.access maps
+	// them.
+	Roles []string `json:"roles,omitempty"`
+	// sync tells of reading the Backend API.
+	Sync *ClerkInstanceSyncStatusApplyConfiguration `json:"sync,omitempty"`
 	// failures are the last deliveries that were authentic and could not be used, newest last.
 	Failures []DeliveryFailureApplyConfiguration `json:"failures,omitempty"`
 }
@@ -56,6 +64,14 @@ func (b *ClerkInstanceStatusApplyConfiguration) WithObservedGeneration(value int
 	return b
 }
 
+// WithInstanceID sets the InstanceID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the InstanceID field is set to the value of the last call.
+func (b *ClerkInstanceStatusApplyConfiguration) WithInstanceID(value string) *ClerkInstanceStatusApplyConfiguration {
+	b.InstanceID = &value
+	return b
+}
+
 // WithWebhookPath sets the WebhookPath field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the WebhookPath field is set to the value of the last call.
@@ -77,6 +93,24 @@ func (b *ClerkInstanceStatusApplyConfiguration) WithLastEventTime(value apiv1alp
 // If called multiple times, the Counts field is set to the value of the last call.
 func (b *ClerkInstanceStatusApplyConfiguration) WithCounts(value *ClerkInstanceCountsApplyConfiguration) *ClerkInstanceStatusApplyConfiguration {
 	b.Counts = value
+	return b
+}
+
+// WithRoles adds the given value to the Roles field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Roles field.
+func (b *ClerkInstanceStatusApplyConfiguration) WithRoles(values ...string) *ClerkInstanceStatusApplyConfiguration {
+	for i := range values {
+		b.Roles = append(b.Roles, values[i])
+	}
+	return b
+}
+
+// WithSync sets the Sync field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Sync field is set to the value of the last call.
+func (b *ClerkInstanceStatusApplyConfiguration) WithSync(value *ClerkInstanceSyncStatusApplyConfiguration) *ClerkInstanceStatusApplyConfiguration {
+	b.Sync = value
 	return b
 }
 

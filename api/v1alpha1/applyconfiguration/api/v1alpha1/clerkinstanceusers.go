@@ -14,8 +14,11 @@ import (
 //
 // ClerkInstanceUsers says what is mirrored of the users.
 type ClerkInstanceUsersApplyConfiguration struct {
+	// mirror is All, or Members for the users that are members of some organization only. Members needs a backendAPI: a
+	// user who joins is read from there.
+	Mirror *apiv1alpha1.UserMirror `json:"mirror,omitempty"`
 	// profile is Full (names, e-mail address, public metadata) or Minimal (IDs and states only). A change applies to
-	// the next event of each user.
+	// the next event of each user and, with a backendAPI, to all of them at once.
 	Profile *apiv1alpha1.UserProfile `json:"profile,omitempty"`
 }
 
@@ -23,6 +26,14 @@ type ClerkInstanceUsersApplyConfiguration struct {
 // apply.
 func ClerkInstanceUsers() *ClerkInstanceUsersApplyConfiguration {
 	return &ClerkInstanceUsersApplyConfiguration{}
+}
+
+// WithMirror sets the Mirror field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mirror field is set to the value of the last call.
+func (b *ClerkInstanceUsersApplyConfiguration) WithMirror(value apiv1alpha1.UserMirror) *ClerkInstanceUsersApplyConfiguration {
+	b.Mirror = &value
+	return b
 }
 
 // WithProfile sets the Profile field in the declarative configuration to the given value
