@@ -81,45 +81,67 @@ var decoders = map[string]func(*Event, json.RawMessage) error{
 }
 
 func decodeUser(event *Event, data json.RawMessage) error {
-	var user User
-	if err := decodeData(data, &user); err != nil {
+	user, err := DecodeUser(data)
+	if err != nil {
 		return err
 	}
-	if err := checkID(user.ID, KindUser); err != nil {
-		return err
-	}
-	event.User = &user
+	event.User = user
 	return checkTime(event, user.UpdatedAt, user.CreatedAt)
 }
 
 func decodeOrganization(event *Event, data json.RawMessage) error {
-	var organization Organization
-	if err := decodeData(data, &organization); err != nil {
+	organization, err := DecodeOrganization(data)
+	if err != nil {
 		return err
 	}
-	if err := checkID(organization.ID, KindOrganization); err != nil {
-		return err
-	}
-	event.Organization = &organization
+	event.Organization = organization
 	return checkTime(event, organization.UpdatedAt, organization.CreatedAt)
 }
 
 func decodeMembership(event *Event, data json.RawMessage) error {
+	membership, err := DecodeMembership(data)
+	if err != nil {
+		return err
+	}
+	event.Membership = membership
+	return checkTime(event, membership.UpdatedAt, membership.CreatedAt)
+}
+
+// DecodeUser reads a user of an event or a listing, as leniently as Decode. The error is an *UnusableError.
+func DecodeUser(data json.RawMessage) (*User, error) {
+	var user User
+	if err := decodeData(data, &user); err != nil {
+		return nil, err
+	}
+	return &user, checkID(user.ID, KindUser)
+}
+
+// DecodeOrganization reads an organization of an event or a listing, as leniently as Decode. The error is an
+// *UnusableError.
+func DecodeOrganization(data json.RawMessage) (*Organization, error) {
+	var organization Organization
+	if err := decodeData(data, &organization); err != nil {
+		return nil, err
+	}
+	return &organization, checkID(organization.ID, KindOrganization)
+}
+
+// DecodeMembership reads a membership of an event or a listing, as leniently as Decode. The error is an *UnusableError.
+func DecodeMembership(data json.RawMessage) (*Membership, error) {
 	var membership Membership
 	if err := decodeData(data, &membership); err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkID(membership.ID, KindMembership); err != nil {
-		return err
+		return nil, err
 	}
 	if kind, ok := KindOf(membership.Organization.ID); !ok || kind != KindOrganization {
-		return unusable("NoOrganization")
+		return nil, unusable("NoOrganization")
 	}
 	if kind, ok := KindOf(membership.PublicUserData.UserID); !ok || kind != KindUser {
-		return unusable("NoUser")
+		return nil, unusable("NoUser")
 	}
-	event.Membership = &membership
-	return checkTime(event, membership.UpdatedAt, membership.CreatedAt)
+	return &membership, nil
 }
 
 func decodeDeleted(kind Kind) func(*Event, json.RawMessage) error {

@@ -138,6 +138,17 @@ func (m *Membership) Object(source Source) *Object {
 	return o
 }
 
+// OrganizationObject maps the organization that a membership carries to its ClerkOrganization. What a membership carries
+// of it can be older than the organization's own events, whatever the membership's time: it is a state of its own
+// updated_at and nothing more. It is nil where the organization has none.
+func (m *Membership) OrganizationObject(source Source) *Object {
+	if m.Organization.UpdatedAt.IsZero() {
+		return nil
+	}
+	source.EventTime = m.Organization.UpdatedAt.Time
+	return m.Organization.Object(source)
+}
+
 // newObject settles the version: what lacks one time has the next best one, so that an object without updated_at
 // still has an order.
 func newObject(kind Kind, id string, source Source, createdAt, updatedAt epoch) *Object {

@@ -6,9 +6,11 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -37,26 +39,26 @@ type ClerkInstanceReconciler struct{ base }
 func (r *ClerkInstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("clerkinstance").
-		For(&clerkv1alpha1.ClerkInstance{}, builder.WithPredicates(specChanged())).
+		For(&clerkv1alpha1.ClerkInstance{}, builder.WithPredicates(predicate.Or(specChanged(), changed(backendOfInstance)))).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.secretToInstances),
 			builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }
 
-func (r *ClerkInstanceReconciler) secretToInstances(ctx context.Context, o client.Object) []reconcile.Request {
+// secretToInstances leads from a Secret to the instances that refer to it.
+func (b *base) secretToInstances(ctx context.Context, o client.Object) []reconcile.Request {
 	var instances clerkv1alpha1.ClerkInstanceList
-	if err := r.client.List(ctx, &instances); err != nil {
+	if err := b.client.List(ctx, &instances); err != nil {
 		log.FromContext(ctx).Error(err, "Could not list instances")
 		return nil
 	}
 	var requests []reconcile.Request
 	for i := range instances.Items {
-		for _, ref := range instances.Items[i].Spec.Webhook.SigningSecrets {
-			if ref.Name == o.GetName() {
-				requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&instances.Items[i])})
-				break
-			}
+		spec := &instances.Items[i].Spec
+		named := func(ref clerkv1alpha1.SecretKeyReference) bool { return ref.Name == o.GetName() }
+		if slices.ContainsFunc(spec.Webhook.SigningSecrets, named) || named(spec.BackendAPI.SecretKeyRef) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&instances.Items[i])})
 		}
 	}
 	return requests
@@ -99,8 +101,18 @@ func reconcileInstanceConditions(config *clerkv1alpha1.ClerkInstance, usable int
 			"deliveries are answered with 500: "+instance.Describe(problems))
 		return
 	}
+	if backend := meta.FindStatusCondition(config.Status.Conditions, clerkv1alpha1.ConditionBackendAPIReady); backend != nil &&
+		backend.Status == metav1.ConditionFalse && needsSomebody(backend.Reason) {
+		setReady(config, metav1.ConditionFalse, backend.Reason, backend.Message)
+		return
+	}
 	setReady(config, metav1.ConditionTrue, clerkv1alpha1.ReasonReceiving,
 		fmt.Sprintf("deliveries are received at %s", config.Status.WebhookPath))
+}
+
+// backendOfInstance is what the sync has found out about the Backend API's key.
+func backendOfInstance(o client.Object) any {
+	return meta.FindStatusCondition(o.(*clerkv1alpha1.ClerkInstance).Status.Conditions, clerkv1alpha1.ConditionBackendAPIReady)
 }
 
 // count counts the instance's mirrored objects in the cache.

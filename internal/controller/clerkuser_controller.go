@@ -51,14 +51,12 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if err := r.client.Get(ctx, req.NamespacedName, user); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if user.DeletionTimestamp.IsZero() {
-		dead, err := mirror.Deleted(ctx, r.client, user.Spec.InstanceName, user.Spec.UserID)
-		if err != nil {
-			return ctrl.Result{}, err
-		}
-		if dead {
-			return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, user)
-		}
+	dead, err := mirror.Deleted(ctx, r.client, user.Spec.InstanceName, user.Spec.UserID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if dead && user.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, user)
 	}
 	memberships, err := memberships(ctx, r.client, client.MatchingFields{indexUserID: user.Spec.UserID})
 	if err != nil {
@@ -72,6 +70,9 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	defer func() { result, err = r.finish(ctx, before, user, result, err) }()
 
 	if !user.DeletionTimestamp.IsZero() {
+		if !dead {
+			memberships = nil // the user is deleted here and not in Clerk, where the memberships go on
+		}
 		return ctrl.Result{}, r.reconcileDelete(ctx, user, memberships, bindings)
 	}
 	if err := r.ensureFinalizer(ctx, user, clerkv1alpha1.FinalizerUser); err != nil {

@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
 
+	"github.com/clerk-operator/clerk-operator/internal/backfill"
+	"github.com/clerk-operator/clerk-operator/internal/clerkapi"
 	"github.com/clerk-operator/clerk-operator/internal/instance"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
 )
 
 const (
@@ -40,7 +44,10 @@ type base struct {
 }
 
 // Setup adds every reconciler to a manager.
-func Setup(ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, c clock.PassiveClock) error {
+func Setup(
+	ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, m *mirror.Mirror, c clock.PassiveClock,
+	registry prometheus.Registerer,
+) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -51,6 +58,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, 
 		clock:     c,
 		instances: instances,
 	}
+	metrics := backfill.NewMetrics(registry)
+	syncer := backfill.NewSyncer(mgr.GetClient(), m, c, metrics)
+	clients := clerkapi.NewClients(clerkapi.NewMetrics(registry))
 	reconcilers := []interface{ SetupWithManager(ctrl.Manager) error }{
 		&ClerkInstanceReconciler{base: b},
 		&ClerkTenantClassReconciler{base: b},
@@ -58,6 +68,8 @@ func Setup(ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, 
 		&ClerkOrganizationReconciler{base: b, secrets: newSchedule(c, resyncInterval)},
 		&ClerkOrganizationMembershipReconciler{base: b},
 		&ClerkTombstoneReconciler{base: b},
+		&SyncReconciler{base: b, syncer: syncer, clients: clients, metrics: metrics, attempts: map[string]*attempt{}},
+		&ResyncReconciler{base: b, mirror: m, syncer: syncer, clients: clients},
 	}
 	for _, reconciler := range reconcilers {
 		if err := reconciler.SetupWithManager(mgr); err != nil {

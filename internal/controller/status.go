@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -95,12 +97,24 @@ var quietReasons = map[string]bool{
 	clerkv1alpha1.ReasonRevoking:               true,
 }
 
-// tell makes an Event of a transition of Ready. Becoming ready for the first time is told of organizations only: that
-// a tenant exists is news, that one more user does is not.
+// toldOfInstances are the conditions of a ClerkInstance whose transitions are told beside Ready's, with the status that is
+// good.
+var toldOfInstances = map[string]metav1.ConditionStatus{
+	clerkv1alpha1.ConditionBackendAPIReady: metav1.ConditionTrue,
+	clerkv1alpha1.ConditionFresh:           metav1.ConditionTrue,
+	clerkv1alpha1.ConditionPruneHeld:       metav1.ConditionFalse,
+}
+
+// tell makes Events of transitions. Becoming ready for the first time is told of organizations only: that a tenant exists
+// is news, that one more user does is not.
 func (b *base) tell(before, after conditioned) {
-	was := meta.FindStatusCondition(*before.GetConditions(), clerkv1alpha1.ConditionReady)
-	is := meta.FindStatusCondition(*after.GetConditions(), clerkv1alpha1.ConditionReady)
-	if is == nil || was != nil && was.Reason == is.Reason && was.Status == is.Status {
+	if _, isInstance := after.(*clerkv1alpha1.ClerkInstance); isInstance {
+		for _, condition := range slices.Sorted(maps.Keys(toldOfInstances)) {
+			b.tellCondition(before, after, condition, toldOfInstances[condition])
+		}
+	}
+	was, is := transition(before, after, clerkv1alpha1.ConditionReady)
+	if is == nil {
 		return
 	}
 	_, organization := after.(*clerkv1alpha1.ClerkOrganization)
@@ -112,6 +126,28 @@ func (b *base) tell(before, after conditioned) {
 		eventType = corev1.EventTypeWarning
 	}
 	b.recorder.Eventf(after, nil, eventType, is.Reason, "Reconcile", "%s", is.Message)
+}
+
+// tellCondition makes an Event of a condition that turned bad, or good after it had been bad.
+func (b *base) tellCondition(before, after conditioned, condition string, good metav1.ConditionStatus) {
+	was, is := transition(before, after, condition)
+	switch {
+	case is == nil || is.Status == metav1.ConditionUnknown:
+	case is.Status != good:
+		b.recorder.Eventf(after, nil, corev1.EventTypeWarning, is.Reason, "Reconcile", "%s", is.Message)
+	case was != nil && was.Status != metav1.ConditionUnknown && was.Status != good:
+		b.recorder.Eventf(after, nil, corev1.EventTypeNormal, is.Reason, "Reconcile", "%s", is.Message)
+	}
+}
+
+// transition returns a condition before and after its status or reason changed; nothing when they did not.
+func transition(before, after conditioned, condition string) (was, is *metav1.Condition) {
+	was = meta.FindStatusCondition(*before.GetConditions(), condition)
+	is = meta.FindStatusCondition(*after.GetConditions(), condition)
+	if is == nil || was != nil && was.Reason == is.Reason && was.Status == is.Status {
+		return nil, nil
+	}
+	return was, is
 }
 
 // stalledError is a state that trying again does not mend: somebody has to change something. It becomes a condition.

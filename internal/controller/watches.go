@@ -233,6 +233,15 @@ func specChanged() predicate.Predicate {
 	})
 }
 
+// onDelete passes nothing but deletions.
+func onDelete() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		UpdateFunc:  func(event.UpdateEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
+}
+
 // accessOfUser is what of a user decides on access.
 func accessOfUser(o client.Object) any {
 	user := o.(*clerkv1alpha1.ClerkUser)

@@ -25,6 +25,12 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 )
 
+// Selectable fields of the mirrored kinds, which are indexes of the manager's cache, too.
+const (
+	fieldUserID       = "spec.userID"
+	fieldInstanceName = "spec.instanceName"
+)
+
 // FieldOwner owns the spec, the labels and the finalizer of every mirrored object.
 const FieldOwner = "clerk-operator/mirror"
 
@@ -98,9 +104,16 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	if own != nil || orphan {
 		return Stale, nil
 	}
-	before := newObject(o.Kind)
+	before := NewObject(o.Kind)
 	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, before); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
+	}
+	if tied, err := tied(o, before); err != nil {
+		return "", err
+	} else if tied {
+		o.Meta.WithAnnotations(map[string]string{
+			clerkv1alpha1.AnnotationResyncRequestedAt: o.EventTime.UTC().Format(time.RFC3339Nano),
+		})
 	}
 	err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) {
@@ -118,9 +131,47 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	return Applied, nil
 }
 
+// ApplyIfMissing stores a state where nothing is stored, as far as the cache knows: for what is learned by the way, which
+// is not worth a write for each event.
+func (m *Mirror) ApplyIfMissing(ctx context.Context, o *clerk.Object) (Result, error) {
+	stored, err := m.Get(ctx, o.Kind, o.ID)
+	switch {
+	case err != nil:
+		return "", err
+	case stored != nil:
+		return Unchanged, nil
+	}
+	return m.Apply(ctx, o)
+}
+
+// HasMembership says whether a membership of a user is stored, as far as the cache knows.
+func (m *Mirror) HasMembership(ctx context.Context, instanceName, userID string) (bool, error) {
+	var memberships clerkv1alpha1.ClerkOrganizationMembershipList
+	err := m.client.List(ctx, &memberships, client.MatchingFields{fieldUserID: userID}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return false, fmt.Errorf("listing the memberships of %s: %w", userID, err)
+	}
+	return slices.ContainsFunc(memberships.Items, func(membership clerkv1alpha1.ClerkOrganizationMembership) bool {
+		return membership.Spec.InstanceName == instanceName
+	}), nil
+}
+
+// Get returns the object that has an ID's name, as far as the cache knows; nil when there is none.
+func (m *Mirror) Get(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
+	object := NewObject(kind)
+	err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, object)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", id, err)
+	}
+	return object, nil
+}
+
 // explain tells why the API server refused a state, by what is stored and not by the words of the refusal.
 func (m *Mirror) explain(ctx context.Context, o *clerk.Object, refusal error) (Result, error) {
-	stored := newObject(o.Kind)
+	stored := NewObject(o.Kind)
 	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, stored)
 	if apierrors.IsNotFound(err) {
 		// Either no such object can be, or the one that stood in the way is gone by now.
@@ -206,13 +257,12 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 
 // find returns the object that has an ID's name, nil when there is none.
 func (m *Mirror) find(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
-	object := newObject(kind)
-	key := client.ObjectKey{Name: clerk.ObjectName(id)}
-	err := m.client.Get(ctx, key, object)
-	if apierrors.IsNotFound(err) {
-		// The cache may not have seen the object yet.
-		err = m.live.Get(ctx, key, object)
+	if object, err := m.Get(ctx, kind, id); err != nil || object != nil {
+		return object, err
 	}
+	// The cache may not have seen the object yet.
+	object := NewObject(kind)
+	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, object)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -282,7 +332,8 @@ func tombstoneOf(ctx context.Context, reader client.Reader, id string) (*clerkv1
 	return &tombstone, nil
 }
 
-func newObject(kind clerk.Kind) Object {
+// NewObject returns an empty object of a kind.
+func NewObject(kind clerk.Kind) Object {
 	switch kind {
 	case clerk.KindUser:
 		return &clerkv1alpha1.ClerkUser{}

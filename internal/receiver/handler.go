@@ -74,6 +74,7 @@ const (
 	resultIgnored       = "ignored"
 	resultForeign       = "foreign_instance"
 	resultSensitive     = "sensitive"
+	resultNotMember     = "not_a_member"
 	resultUnusable      = "unusable"
 	resultInvalid       = "invalid"
 	resultUnverified    = "unverified"
@@ -93,6 +94,7 @@ var bodies = map[string]string{
 	resultIgnored:            `{"result":"ignored"}`,
 	resultForeign:            `{"result":"ignored","reason":"the event is of another Clerk instance"}`,
 	resultSensitive:          `{"result":"ignored","reason":"do not subscribe to this event type"}`,
+	resultNotMember:          `{"result":"ignored","reason":"the user is a member of no organization"}`,
 	resultUnusable:           `{"result":"ignored","reason":"the event cannot be used"}`,
 	resultInvalid:            `{"error":"the body is not a JSON object"}`,
 	resultUnverified:         `{"error":"the signature headers are missing or do not verify"}`,
@@ -207,7 +209,7 @@ func (h *Handler) process(
 ) outcome {
 	log := logr.FromContextOrDiscard(ctx)
 	out := outcome{code: http.StatusOK, instance: config.Name, event: event.Type}
-	if config.Spec.InstanceID != "" && event.InstanceID != config.Spec.InstanceID {
+	if pinned := config.PinnedInstanceID(); pinned != "" && event.InstanceID != pinned {
 		log.Info("Ignored an event of another Clerk instance; check spec.instanceID and where the endpoint's secret is from")
 		out.result = resultForeign
 		return out
@@ -241,26 +243,62 @@ func (h *Handler) process(
 	case err != nil:
 		return h.unavailable(config.Name, event.Type, err)
 	}
-	log.V(1).Info("Stored an event", "result", result)
-	out.result = string(result)
+	log.V(1).Info("Processed an event", "result", result)
+	out.result = result
 	return out
 }
 
 func (h *Handler) store(
 	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event,
-) (mirror.Result, error) {
+) (string, error) {
 	if event.Deleted != "" {
 		at := event.Time
 		if at.IsZero() {
 			at = received.sentAt
 		}
-		return h.mirror.Delete(ctx, config.Name, event.Deleted, at)
+		result, err := h.mirror.Delete(ctx, config.Name, event.Deleted, at)
+		return string(result), err
 	}
-	object := event.Object(clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()})
+	if event.User != nil && config.UserMirror() == clerkv1alpha1.UserMirrorMembers {
+		if wanted, err := h.isWanted(ctx, config, event.User.ID); err != nil || !wanted {
+			return resultNotMember, err
+		}
+	}
+	source := clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()}
+	if event.Membership != nil {
+		if err := h.storeOrganization(ctx, event.Membership.OrganizationObject(source)); err != nil {
+			return "", err
+		}
+	}
+	object := event.Object(source)
 	if len(object.Dropped) > 0 {
 		logr.FromContextOrDiscard(ctx).Info("Left out what the cluster could not hold", "id", object.ID, "fields", object.Dropped)
 	}
-	return h.mirror.Apply(ctx, object)
+	result, err := h.mirror.Apply(ctx, object)
+	return string(result), err
+}
+
+// isWanted says whether a user is mirrored where only members are. A user whose membership comes later is read from the
+// Backend API then.
+func (h *Handler) isWanted(ctx context.Context, config *clerkv1alpha1.ClerkInstance, userID string) (bool, error) {
+	mirrored, err := h.mirror.Get(ctx, clerk.KindUser, userID)
+	if err != nil || mirrored != nil {
+		return mirrored != nil, err
+	}
+	return h.mirror.HasMembership(ctx, config.Name, userID)
+}
+
+// storeOrganization mirrors an unknown organization from a membership's event: its own event may never arrive. That it
+// cannot be stored is no reason to refuse the membership.
+func (h *Handler) storeOrganization(ctx context.Context, organization *clerk.Object) error {
+	if organization == nil {
+		return nil
+	}
+	_, err := h.mirror.ApplyIfMissing(ctx, organization)
+	if refused := new(mirror.RefusedError); errors.As(err, &refused) {
+		return nil
+	}
+	return err
 }
 
 // noteEvent records that an event arrived, and how late.

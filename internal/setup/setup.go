@@ -57,11 +57,12 @@ func Manager(
 		return nil, nil, fmt.Errorf("building the manager: %w", err)
 	}
 	instances := instance.NewResolver(mgr.GetClient(), o.Namespace, o.WebhookSecret)
-	server, err := addReceiver(mgr, o, instances, registry)
+	m := mirror.New(mgr.GetClient(), mgr.GetAPIReader())
+	server, err := addReceiver(mgr, o, instances, m, registry)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := controller.Setup(ctx, mgr, instances, clock.RealClock{}); err != nil {
+	if err := controller.Setup(ctx, mgr, instances, m, clock.RealClock{}, registry); err != nil {
 		return nil, nil, err
 	}
 	// +kubebuilder:scaffold:builder
@@ -118,12 +119,11 @@ func metricsOptions(address string) metricsserver.Options {
 
 // addReceiver adds the receiver, and the caches that it reads: a replica that is not the leader needs them, too.
 func addReceiver(
-	mgr ctrl.Manager, o *options.Options, instances *instance.Resolver, registry prometheus.Registerer,
+	mgr ctrl.Manager, o *options.Options, instances *instance.Resolver, m *mirror.Mirror, registry prometheus.Registerer,
 ) (*receiver.Server, error) {
 	log := mgr.GetLogger().WithName("receiver")
 	report := receiver.NewReport(mgr.GetClient(), log)
-	handler := receiver.NewHandler(instances, mirror.New(mgr.GetClient(), mgr.GetAPIReader()), report,
-		clock.RealClock{}, log, registry)
+	handler := receiver.NewHandler(instances, m, report, clock.RealClock{}, log, registry)
 	server := receiver.NewServer(handler, o.ReceiverBindAddress, o.ReceiverCertDir, log)
 	if err := mgr.Add(report); err != nil {
 		return nil, fmt.Errorf("adding the report: %w", err)

@@ -1,0 +1,236 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backfill
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/clerkapi"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+)
+
+// writers is how many objects of a page are written side by side.
+const writers = 8
+
+// batch is a page of a listing in the terms of the mirror.
+type batch struct {
+	objects []*clerk.Object
+	// listed and total are the page's.
+	listed, total int
+	// last says that the listing ends here, whatever its total.
+	last   bool
+	readAt time.Time
+}
+
+// listing is how one stage's next page is read.
+type listing func(ctx context.Context, run *Run) (batch, error)
+
+var listings = map[clerkv1alpha1.ClerkInstanceSyncStage]listing{
+	clerkv1alpha1.SyncOrganizations: listOrganizations,
+	clerkv1alpha1.SyncMemberships:   listMemberships,
+	clerkv1alpha1.SyncUsers:         listUsers,
+}
+
+// stages is what follows what. Memberships come before users, since where only members are mirrored they decide on them.
+var stages = []clerkv1alpha1.ClerkInstanceSyncStage{
+	clerkv1alpha1.SyncOrganizations, clerkv1alpha1.SyncMemberships, clerkv1alpha1.SyncUsers, clerkv1alpha1.SyncDeletions,
+}
+
+// order is oldest first where everything is read: then what is made meanwhile is at the end and moves nothing.
+func (r *Run) order() clerkapi.Order {
+	if r.full() {
+		return clerkapi.OldestFirst
+	}
+	return clerkapi.NewestFirst
+}
+
+func listOrganizations(ctx context.Context, run *Run) (batch, error) {
+	page, err := run.api.Organizations(ctx, run.order(), int(run.Progress.Offset))
+	if err != nil {
+		return batch{}, err
+	}
+	b := batch{listed: page.Listed, total: page.Total, readAt: page.ReadAt}
+	for _, organization := range page.Items {
+		b.objects = append(b.objects, organization.Object(run.source(page.ReadAt)))
+		b.last = b.last || run.known(organization.CreatedAt.Time)
+	}
+	return b, nil
+}
+
+func listMemberships(ctx context.Context, run *Run) (batch, error) {
+	page, err := run.api.Memberships(ctx, run.order(), int(run.Progress.Offset))
+	if err != nil {
+		return batch{}, err
+	}
+	b := batch{listed: page.Listed, total: page.Total, readAt: page.ReadAt}
+	for _, membership := range page.Items {
+		b.objects = append(b.objects, membership.Object(run.source(page.ReadAt)))
+		b.last = b.last || run.known(membership.CreatedAt.Time)
+		run.members.Insert(membership.PublicUserData.UserID)
+	}
+	return b, nil
+}
+
+func listUsers(ctx context.Context, run *Run) (batch, error) {
+	var page clerkapi.Page[*clerk.User]
+	var err error
+	if run.full() {
+		page, err = run.api.UsersAfter(ctx, run.Progress.After)
+		if run.Progress.After != "" && isRejected(err) {
+			// The user that the last page ended with is gone: from the beginning, then.
+			run.Progress.After, run.Progress.Offset = "", 0
+			run.seen[clerk.KindUser] = sets.New[string]()
+			page, err = run.api.UsersAfter(ctx, "")
+		}
+	} else {
+		page, err = run.api.Users(ctx, clerkapi.LastModifiedFirst, int(run.Progress.Offset))
+	}
+	if err != nil {
+		return batch{}, err
+	}
+	b := batch{listed: page.Listed, total: page.Total, readAt: page.ReadAt, last: page.Listed < clerkapi.PageSize}
+	for _, user := range page.Items {
+		b.objects = append(b.objects, user.Object(run.source(page.ReadAt)))
+		b.last = b.last || run.known(user.UpdatedAt.Time)
+	}
+	return b, nil
+}
+
+// known says whether an incremental sync has come to what the last sync has read.
+func (r *Run) known(changed time.Time) bool {
+	return !r.full() && changed.Before(r.since)
+}
+
+// isRejected says whether Clerk does not accept a request as it is.
+func isRejected(err error) bool {
+	e, ok := errors.AsType[*clerkapi.Error](err)
+	return ok && (e.StatusCode == 400 || e.StatusCode == 404 || e.StatusCode == 422)
+}
+
+// list reads a stage's next page and stores it.
+func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
+	stage := run.Progress.Stage
+	if stage == clerkv1alpha1.SyncOrganizations && run.totals[clerkv1alpha1.SyncUsers] == 0 {
+		if n, err := run.api.CountUsers(ctx); err == nil { // it is for the percentage only
+			run.totals[clerkv1alpha1.SyncUsers] = int64(n)
+		}
+	}
+	page, err := read(ctx, run)
+	if err != nil {
+		return err
+	}
+	end := page.last
+	if page.total >= 0 {
+		run.totals[stage] = int64(page.total)
+		end = end || run.Progress.Offset+int64(page.listed) >= int64(page.total)
+	}
+	switch {
+	case page.listed > 0 && len(page.objects) == 0:
+		return clerkapi.ErrMalformed
+	case page.listed == 0 && !end:
+		return ErrListingEnds
+	case run.Progress.Offset > 0 && len(page.objects) > 0 && !run.bringsNew(page.objects):
+		return ErrListingRepeats
+	}
+	if err := s.store(ctx, run, page); err != nil {
+		return err
+	}
+	run.advance(page, end)
+	run.listedAt = s.clock.Now()
+	return nil
+}
+
+func (r *Run) bringsNew(objects []*clerk.Object) bool {
+	return slices.ContainsFunc(objects, func(o *clerk.Object) bool { return !r.seen[o.Kind].Has(o.ID) })
+}
+
+// advance notes a page that is stored.
+func (r *Run) advance(page batch, end bool) {
+	for _, o := range page.objects {
+		r.seen[o.Kind].Insert(o.ID)
+	}
+	p := &r.Progress
+	p.Offset += int64(page.listed)
+	p.Done += int64(page.listed)
+	if p.Stage == clerkv1alpha1.SyncUsers && len(page.objects) > 0 {
+		p.After = page.objects[len(page.objects)-1].ID
+	}
+	p.Total = 0
+	for _, n := range r.totals {
+		p.Total += n
+	}
+	p.Total = max(p.Total, p.Done)
+	if end {
+		p.Stage = stages[slices.Index(stages, p.Stage)+1]
+		p.Offset, p.After = 0, ""
+	}
+}
+
+// store writes what of a page is not stored.
+func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(writers)
+	for _, o := range page.objects {
+		group.Go(func() error {
+			if wanted, err := s.wanted(ctx, run, o); err != nil || !wanted {
+				return err
+			}
+			return s.storeOne(ctx, run, o, page.readAt)
+		})
+	}
+	return group.Wait()
+}
+
+// wanted says whether an object is to be mirrored: where only members are, a user has to be one.
+func (s *Syncer) wanted(ctx context.Context, run *Run, o *clerk.Object) (bool, error) {
+	if o.Kind != clerk.KindUser || run.config.UserMirror() == clerkv1alpha1.UserMirrorAll || run.members.Has(o.ID) {
+		return true, nil
+	}
+	return s.mirror.HasMembership(ctx, run.config.Name, o.ID)
+}
+
+// storeOne writes an object that differs from what is stored. One that changed a moment ago waits for its webhook first.
+func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt time.Time) error {
+	difference, err := s.mirror.Compare(ctx, o)
+	if err != nil || difference == mirror.Same || difference == mirror.Dead {
+		return err
+	}
+	if run.judging() && o.UpdatedAt.After(readAt.Add(-settleTime)) && !readAt.IsZero() {
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		run.young = append(run.young, o)
+		return nil
+	}
+	return s.apply(ctx, run, o, difference)
+}
+
+// apply writes an object. What the cluster cannot hold is counted and left out, and so is what is on its way out here.
+func (s *Syncer) apply(ctx context.Context, run *Run, o *clerk.Object, difference mirror.Difference) error {
+	result, err := s.mirror.Apply(ctx, o)
+	refused := new(mirror.RefusedError)
+	switch {
+	case errors.As(err, &refused):
+		log.FromContext(ctx).Info("The cluster cannot hold an object of Clerk", "id", o.ID, "reason", refused.Reason)
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		run.outcome.Refused++
+	case errors.Is(err, mirror.ErrTerminating):
+	case err != nil:
+		return err
+	case result == mirror.Applied && difference == mirror.Missing:
+		s.wrote(run, o.Kind, Created)
+	case result == mirror.Applied:
+		s.wrote(run, o.Kind, Updated)
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backfill
+
+import (
+	"context"
+	"errors"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/clerkapi"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+)
+
+// Refresh reads one mirrored object anew and stores what Clerk says of it: that it is gone only if that is proven and the
+// secret key is the pinned instance's. It returns whether there was anything to say.
+func (s *Syncer) Refresh(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, api *clerkapi.Client, o mirror.Object,
+) (bool, error) {
+	verdict, present, err := newProver(api, false).prove(ctx, o, source(config))
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case present != nil:
+		return true, s.storePresent(ctx, present)
+	case verdict == unproven:
+		return false, nil
+	}
+	if _, err := Verify(ctx, api, config.PinnedInstanceID()); err != nil {
+		return false, err
+	}
+	_, err = s.mirror.Delete(ctx, config.Name, o.GetClerkID(), s.clock.Now())
+	return true, ignoreRefused(err)
+}
+
+// FetchUser mirrors a user who is a member and is not mirrored. One who does not exist is left to the next sync.
+func (s *Syncer) FetchUser(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, api *clerkapi.Client, userID string,
+) error {
+	user, readAt, err := api.User(ctx, userID)
+	if clerkapi.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	from := source(config)
+	from.EventTime = readAt
+	return s.storePresent(ctx, user.Object(from))
+}
+
+// storePresent writes a state that was read for its own sake.
+func (s *Syncer) storePresent(ctx context.Context, o *clerk.Object) error {
+	difference, err := s.mirror.Compare(ctx, o)
+	if err != nil || difference == mirror.Same || difference == mirror.Dead {
+		return err
+	}
+	_, err = s.mirror.Apply(ctx, o)
+	return ignoreRefused(err)
+}
+
+func source(config *clerkv1alpha1.ClerkInstance) clerk.Source {
+	return clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()}
+}
+
+// ignoreRefused passes every error but that the cluster cannot hold a state, which no retry mends.
+func ignoreRefused(err error) error {
+	if refused := new(mirror.RefusedError); errors.As(err, &refused) || errors.Is(err, mirror.ErrTerminating) {
+		return nil
+	}
+	return err
+}
