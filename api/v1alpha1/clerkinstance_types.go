@@ -261,8 +261,8 @@ const (
 	SyncDeletions ClerkInstanceSyncStage = "Deletions"
 )
 
-// ClerkInstanceSyncProgress is a sync that is not finished, and where another leader takes it up.
-// +kubebuilder:validation:MinProperties=1
+// ClerkInstanceSyncProgress is a sync that is not finished, and where another leader takes it up. A number that is absent
+// is 0.
 type ClerkInstanceSyncProgress struct {
 	// type is what of Clerk is read.
 	// +required
@@ -270,7 +270,7 @@ type ClerkInstanceSyncProgress struct {
 
 	// startedAt is when the sync began.
 	// +required
-	StartedAt metav1.Time `json:"startedAt,omitzero"`
+	StartedAt *metav1.Time `json:"startedAt,omitempty"`
 
 	// stage is what is being read.
 	// +required
@@ -278,7 +278,7 @@ type ClerkInstanceSyncProgress struct {
 
 	// offset is how many objects of the stage's listing have been read.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Offset int64 `json:"offset,omitempty"`
 
 	// after is the last user that has been read.
@@ -289,12 +289,12 @@ type ClerkInstanceSyncProgress struct {
 
 	// done is how many objects have been read in all stages.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Done int64 `json:"done,omitempty"`
 
 	// total is how many objects Clerk has, as far as is known.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Total int64 `json:"total,omitempty"`
 
 	// interrupted is true when a page failed or another leader took over. Such a sync deletes nothing, and a full one

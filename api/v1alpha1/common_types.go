@@ -157,7 +157,7 @@ const (
 	// ReasonAuthenticated says that Clerk accepts the secret key, and that it is the right instance's.
 	ReasonAuthenticated = "Authenticated"
 	// ReasonSecretKeyUnusable says that the Secret or its key is missing, or that it holds no secret key of Clerk.
-	ReasonSecretKeyUnusable = "SecretKeyUnusable"
+	ReasonSecretKeyUnusable = "SecretKeyUnusable" //nolint:gosec // the name of a reason is no credential
 	// ReasonSecretKeyRefused says that Clerk refuses the secret key (401 or 403).
 	ReasonSecretKeyRefused = "SecretKeyRefused"
 	// ReasonWrongInstance says that the secret key is of another Clerk instance than the one that is mirrored.

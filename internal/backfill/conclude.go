@@ -118,6 +118,7 @@ func (s *Syncer) interrogate(ctx context.Context, run *Run) error {
 		switch verdict {
 		case gone:
 			d.gone[kind] = append(d.gone[kind], o)
+		case cascaded:
 		case alive, unproven:
 			if !run.meanwhile(o) {
 				run.outcome.Unlisted++

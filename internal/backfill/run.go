@@ -124,7 +124,7 @@ func (s *Syncer) NewRun(
 	}
 	run.Progress = clerkv1alpha1.ClerkInstanceSyncProgress{
 		Type:      syncType,
-		StartedAt: metav1.NewTime(s.clock.Now().Truncate(time.Second)),
+		StartedAt: new(metav1.NewTime(s.clock.Now().Truncate(time.Second))),
 		Stage:     clerkv1alpha1.SyncOrganizations,
 	}
 	if last := config.Status.Sync.LastTime; last != nil {

@@ -116,6 +116,13 @@ func (r *ResyncReconciler) Reconcile(ctx context.Context, req resyncRequest) (ct
 			return ctrl.Result{RequeueAfter: max(0, wait)}, err
 		}
 	}
+	return r.read(ctx, config, req, object)
+}
+
+// read reads an object, or a missing user, from the instance's Backend API.
+func (r *ResyncReconciler) read(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, req resyncRequest, object mirror.Object,
+) (ctrl.Result, error) {
 	api, err := r.backend(ctx, config)
 	switch {
 	case err != nil:

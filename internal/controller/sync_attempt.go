@@ -227,7 +227,7 @@ func (a *attempt) project(config *clerkv1alpha1.ClerkInstance, now time.Time) {
 	case a.err != nil:
 		a.projectFailure(config)
 	case a.over:
-		a.projectSuccess(config, now)
+		a.projectSuccess(config)
 	case a.run != nil:
 		setCondition(config, clerkv1alpha1.ConditionBackendAPIReady, metav1.ConditionTrue, clerkv1alpha1.ReasonAuthenticated,
 			"Clerk accepts the secret key of "+a.instanceID)
@@ -257,14 +257,14 @@ func (a *attempt) projectFailure(config *clerkv1alpha1.ClerkInstance) {
 	}
 }
 
-func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance, now time.Time) {
+func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance) {
 	status, outcome := &config.Status.Sync, a.run.Outcome()
 	began := a.run.Progress.StartedAt
-	status.LastTime = &began
+	status.LastTime = began
 	status.State = "Synced"
 	full := a.run.Progress.Type == clerkv1alpha1.SyncFull
 	if full {
-		status.LastFullTime = &began
+		status.LastFullTime = began
 		status.LastFullUsers = a.users
 		status.LastRequest = a.request
 		config.Status.Roles = a.roles
@@ -281,12 +281,12 @@ func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance, now time.T
 			outcome.Refused)
 	}
 	setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced, message)
-	a.projectRepairs(config, now)
+	a.projectRepairs(config)
 }
 
 // projectRepairs tells that webhooks did not deliver. That they do again is shown by a full sync without repairs, or by
 // an incremental one after an event arrived.
-func (a *attempt) projectRepairs(config *clerkv1alpha1.ClerkInstance, now time.Time) {
+func (a *attempt) projectRepairs(config *clerkv1alpha1.ClerkInstance) {
 	if repaired := a.run.Repaired(); repaired > 0 {
 		setCondition(config, clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonRepairsNeeded,
 			fmt.Sprintf("a sync had to repair what webhooks should have delivered (%s); check the endpoint in Clerk's dashboard",

@@ -13,7 +13,8 @@ import (
 // ClerkInstanceSyncProgressApplyConfiguration represents a declarative configuration of the ClerkInstanceSyncProgress type for use
 // with apply.
 //
-// ClerkInstanceSyncProgress is a sync that is not finished, and where another leader takes it up.
+// ClerkInstanceSyncProgress is a sync that is not finished, and where another leader takes it up. A number that is absent
+// is 0.
 type ClerkInstanceSyncProgressApplyConfiguration struct {
 	// type is what of Clerk is read.
 	Type *apiv1alpha1.ClerkInstanceSyncType `json:"type,omitempty"`
