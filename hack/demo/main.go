@@ -12,12 +12,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
+	"github.com/clerk-operator/clerk-operator/test/clerkfake"
 	"github.com/clerk-operator/clerk-operator/test/controlplane"
 	"github.com/clerk-operator/clerk-operator/test/installation"
 )
@@ -76,7 +78,10 @@ func run(ctx context.Context, keep bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, manager.Stop()) }()
 	s.sender = delivery.Sender{URL: manager.URL + "/webhooks/clerk", Secret: signingSecret}
-	for _, step := range steps() {
+	application := clerkfake.New(clerkfake.Config{})
+	api := httptest.NewServer(application)
+	defer api.Close()
+	for _, step := range steps(application, api.URL) {
 		if err := s.play(ctx, step); err != nil {
 			return fmt.Errorf("%s: %w", step.title, err)
 		}

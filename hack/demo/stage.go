@@ -28,6 +28,10 @@ type step struct {
 	post []delivery.Event
 	// forged makes the events ones that somebody else signed.
 	forged bool
+	// happen is what happens in Clerk without any event.
+	happen func()
+	// run are the kubectl commands that a person would act with.
+	run [][]string
 	// until are the states that the step must reach.
 	until []state
 	// show are the kubectl commands that a person would look with.
@@ -81,6 +85,14 @@ func (s *stage) play(ctx context.Context, step step) error {
 	s.say(step.title)
 	for _, event := range step.post {
 		if err := s.post(ctx, event, step.forged); err != nil {
+			return err
+		}
+	}
+	if step.happen != nil {
+		step.happen()
+	}
+	for _, command := range step.run {
+		if err := s.show(ctx, command...); err != nil {
 			return err
 		}
 	}

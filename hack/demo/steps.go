@@ -4,6 +4,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
+	"github.com/clerk-operator/clerk-operator/test/clerkfake"
 	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
@@ -23,10 +25,11 @@ const (
 	graceAcme = "orgmem_2GraceAcme7np7Hrk0SN6kj5E"
 )
 
-// steps are the demo's story.
-func steps() []step {
+// steps are the demo's story. Clerk is what has gone on where no webhook told of it, and clerkURL is where its Backend API
+// is.
+func steps(c *clerkfake.Clerk, clerkURL string) []step {
 	s := newStory()
-	return slices.Concat(s.arrivals(), s.changes(), s.departures())
+	return slices.Concat(s.arrivals(), s.changes(), s.departures(), s.discoveries(c, clerkURL))
 }
 
 // story is who the demo is about.
@@ -175,8 +178,51 @@ func (s *story) departures() []step {
 	}
 }
 
-func ready(kind, name string) state {
-	return answers("True", "get", kind, name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+// discoveries are what the operator finds out by asking Clerk.
+func (s *story) discoveries(c *clerkfake.Clerk, clerkURL string) []step {
+	getInstances := []string{"get", "clerkinstances"}
+	var joan clerkfake.User
+	c.Quietly(func() {
+		c.CreateUser(clerkfake.User{
+			ID: adaID, Email: s.ada.Email, FirstName: s.ada.FirstName, CreatedAt: s.ada.CreatedAt, UpdatedAt: s.ada.UpdatedAt,
+		})
+		joan = c.CreateUser(clerkfake.User{Email: "joan@example.com", FirstName: "Joan"})
+		c.CreateOrganization(clerkfake.Organization{Name: "Globex", Slug: "globex", CreatedBy: joan.ID})
+	})
+	backend := fmt.Sprintf(`{"spec":{"backendAPI":{"url":%q,"secretKeyRef":{"name":"clerk-backend-api","key":"secret-key"}}}}`, clerkURL)
+	return []step{
+		{
+			title: "The operator is given the key of Clerk's Backend API: what was there before it appears",
+			run: [][]string{
+				{"create", "secret", "generic", "clerk-backend-api", "-n", "clerk-operator-system", "--from-literal=secret-key=" + c.SecretKey()},
+				{"patch", "clerkinstance", "default", "--type=merge", "-p", backend},
+			},
+			until: []state{
+				condition("True", "clerkinstance", "default", "Synced"),
+				ready("clerkuser", clerk.ObjectName(joan.ID)),
+				prints("globex", "get", "clerkorganizations"),
+			},
+			show: [][]string{getInstances, s.getUsers, {"get", "clerkorganizations"}},
+		},
+		{
+			title:  "A user is deleted in Clerk, and no webhook says so: the next sync finds out, and that webhooks fail",
+			happen: func() { c.Quietly(func() { c.DeleteUser(joan.ID) }) },
+			run:    [][]string{{"annotate", "clerkinstance", "default", "clerk-operator.dev/resync-requested-at=now"}},
+			until: []state{
+				prints("NotFound", "get", "clerkuser", clerk.ObjectName(joan.ID)),
+				ready("clerkuser", clerk.ObjectName(adaID)),
+				condition("False", "clerkinstance", "default", "Fresh"),
+			},
+			show: [][]string{getInstances, s.getUsers, {"get", "events", "--field-selector=involvedObject.kind=ClerkInstance"}},
+		},
+	}
+}
+
+func ready(kind, name string) state { return condition("True", kind, name, "Ready") }
+
+// condition is a state in which a condition of an object has a status.
+func condition(status, kind, name, conditionType string) state {
+	return answers(status, "get", kind, name, "-o", `jsonpath={.status.conditions[?(@.type=="`+conditionType+`")].status}`)
 }
 
 // namespaceOf is the name that the operator gives the namespace of the demo's organization.

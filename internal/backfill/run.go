@@ -109,7 +109,7 @@ func (s *Syncer) NewRun(
 		config:  config,
 		api:     api,
 		pinned:  pinned,
-		initial: config.Status.Sync.LastFullTime == nil,
+		initial: config.Status.Sync.LastFullTime == nil || config.Status.Sync.LastFullUsers != UsersKey(config),
 		totals:  map[clerkv1alpha1.ClerkInstanceSyncStage]int64{},
 		seen: map[clerk.Kind]sets.Set[string]{
 			clerk.KindUser: sets.New[string](), clerk.KindOrganization: sets.New[string](), clerk.KindMembership: sets.New[string](),
@@ -160,7 +160,8 @@ func (r *Run) Repaired() int {
 	return total
 }
 
-// judging says whether what the run writes should have been delivered: before the first full sync nothing was expected.
+// judging says whether what the run writes should have been delivered: before the first full sync with a configuration
+// nothing was expected.
 func (r *Run) judging() bool { return !r.initial }
 
 func (r *Run) full() bool { return r.Progress.Type == clerkv1alpha1.SyncFull }

@@ -333,11 +333,11 @@ func projectHeld(config *clerkv1alpha1.ClerkInstance, outcome backfill.Outcome) 
 	var allowed []string
 	for kind, ids := range outcome.Held {
 		counts[kind] = len(ids)
-		allowed = append(allowed, fmt.Sprintf("%d %s", outcome.Allowed[kind], kindNames[kind]))
+		allowed = append(allowed, describeCount(outcome.Allowed[kind], kind))
 	}
 	slices.Sort(allowed)
 	setCondition(config, clerkv1alpha1.ConditionPruneHeld, metav1.ConditionTrue, clerkv1alpha1.ReasonTooManyDeletions,
-		fmt.Sprintf("%s are gone from Clerk, and one sync may delete %s (spec.backendAPI.sync.maxDeletions); none is deleted. If that "+
+		fmt.Sprintf("gone from Clerk: %s; one sync may delete %s (spec.backendAPI.sync.maxDeletions); none is deleted. If that "+
 			"is right: kubectl annotate clerkinstance %s --overwrite %s=%s",
 			describeCounts(counts), strings.Join(allowed, " and "), config.Name, clerkv1alpha1.AnnotationReleasePrune, token))
 }
@@ -350,10 +350,17 @@ func describeCounts(counts map[clerk.Kind]int) string {
 	var parts []string
 	for _, kind := range []clerk.Kind{clerk.KindUser, clerk.KindOrganization, clerk.KindMembership} {
 		if counts[kind] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", counts[kind], kindNames[kind]))
+			parts = append(parts, describeCount(counts[kind], kind))
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+func describeCount(n int, kind clerk.Kind) string {
+	if n == 1 {
+		return "1 " + strings.TrimSuffix(kindNames[kind], "s")
+	}
+	return fmt.Sprintf("%d %s", n, kindNames[kind])
 }
 
 // clearSync leaves nothing in the status of an instance that has no Backend API any more.
