@@ -87,7 +87,7 @@ type ClerkInstanceBackendAPI struct {
 	// +kubebuilder:default="https://api.clerk.com"
 	// +kubebuilder:validation:MinLength=8
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^(https://[^\s/?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/?$`
+	// +kubebuilder:validation:Pattern=`^(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/?$`
 	URL string `json:"url,omitempty"`
 
 	// sync says how often Clerk is read and how much one reading may remove.
@@ -98,7 +98,7 @@ type ClerkInstanceBackendAPI struct {
 
 // ClerkInstanceSync says how often Clerk is read and how much one reading may remove.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.full) || !has(self.incremental) || duration(self.full) >= duration(self.incremental)",message="full must not be more often than incremental"
+// +kubebuilder:validation:XValidation:rule="!has(self.full) || !has(self.incremental) || duration(self.full) >= duration(self.incremental)",message="full (24h where it is not set) must not be more often than incremental (15m where it is not set)"
 type ClerkInstanceSync struct {
 	// incremental is how often what is new in Clerk is read: changed users, and new organizations and memberships.
 	// +optional
@@ -117,7 +117,7 @@ type ClerkInstanceSync struct {
 	// +optional
 	// +kubebuilder:default="1%"
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 : self.matches('^(100|[0-9]{1,2})%$')",message="maxDeletions must be a number that is not negative, or a percentage from 0% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 && self <= 1000000 : self.matches('^(100|[0-9]{1,2})%$')",message="maxDeletions must be a number from 0 to 1000000, or a percentage from 0% to 100%"
 	MaxDeletions *intstr.IntOrString `json:"maxDeletions,omitempty"`
 }
 
@@ -316,6 +316,10 @@ type ClerkInstanceSyncStatus struct {
 	// lastTime is when the last successful sync began.
 	// +optional
 	LastTime *metav1.Time `json:"lastTime,omitempty"`
+
+	// lastSuccessTime is when the last successful sync ended.
+	// +optional
+	LastSuccessTime *metav1.Time `json:"lastSuccessTime,omitempty"`
 
 	// lastFullTime is when the last successful full sync began.
 	// +optional

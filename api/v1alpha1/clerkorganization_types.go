@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// ClerkOrganizationSpec mirrors one organization of Clerk. Clerk's webhooks write it; people read it.
+// ClerkOrganizationSpec mirrors one organization of Clerk. What is learned from Clerk writes it; people read it.
 // +kubebuilder:validation:XValidation:rule="self.organizationID == oldSelf.organizationID && self.instanceName == oldSelf.instanceName",message="organizationID and instanceName are immutable"
 // +kubebuilder:validation:XValidation:rule="self.updatedAt > oldSelf.updatedAt || (self.updatedAt == oldSelf.updatedAt && self.eventTime >= oldSelf.eventTime)",message="(updatedAt, eventTime) must not go back in time"
 type ClerkOrganizationSpec struct {

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// ClerkUserSpec mirrors one user of Clerk. Clerk's webhooks write it; people read it.
+// ClerkUserSpec mirrors one user of Clerk. What is learned from Clerk writes it; people read it.
 // +kubebuilder:validation:XValidation:rule="self.userID == oldSelf.userID && self.instanceName == oldSelf.instanceName",message="userID and instanceName are immutable"
 // +kubebuilder:validation:XValidation:rule="self.updatedAt > oldSelf.updatedAt || (self.updatedAt == oldSelf.updatedAt && self.eventTime >= oldSelf.eventTime)",message="(updatedAt, eventTime) must not go back in time"
 type ClerkUserSpec struct {
@@ -124,8 +124,8 @@ type ClerkUserStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.userID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.userID in lower case with _ replaced by -"
 
-// ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access and memberships away until
-// Clerk's events bring them back; to offboard somebody, ban or delete the user in Clerk.
+// ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access away until Clerk's events, or
+// its Backend API, bring the user back; to offboard somebody, ban or delete the user in Clerk.
 type ClerkUser struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -220,7 +220,8 @@ type Mirrored struct {
 	// +required
 	UpdatedAt Timestamp `json:"updatedAt,omitzero"`
 
-	// eventTime is when Clerk made the event that carried this state: the second part of the version.
+	// eventTime is when Clerk made the event that carried this state, or when the state was read from its Backend API: the
+	// second part of the version.
 	// +required
 	EventTime Timestamp `json:"eventTime,omitzero"`
 }

@@ -257,6 +257,10 @@ func (in *ClerkInstanceSyncStatus) DeepCopyInto(out *ClerkInstanceSyncStatus) {
 		in, out := &in.LastTime, &out.LastTime
 		*out = (*in).DeepCopy()
 	}
+	if in.LastSuccessTime != nil {
+		in, out := &in.LastSuccessTime, &out.LastSuccessTime
+		*out = (*in).DeepCopy()
+	}
 	if in.LastFullTime != nil {
 		in, out := &in.LastFullTime, &out.LastFullTime
 		*out = (*in).DeepCopy()

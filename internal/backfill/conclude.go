@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
@@ -35,6 +36,8 @@ type deaths struct {
 	suspects []mirror.Object
 	gone     map[clerk.Kind][]mirror.Object
 	mirrored map[clerk.Kind]int
+	// judged says that it is decided what is held. It is decided once: what remains of a release is no new set.
+	judged bool
 }
 
 // conclude ends a run: first what was too young to be judged, then what is gone.
@@ -161,24 +164,13 @@ func (s *Syncer) bury(ctx context.Context, run *Run) error {
 			return err
 		}
 	}
-	held := map[clerk.Kind][]string{}
-	for kind, objects := range d.gone {
-		allowed := MaxDeletions(run.config, d.mirrored[kind])
-		if len(objects) <= allowed {
-			continue
-		}
-		run.outcome.Allowed[kind] = allowed
-		for _, o := range objects {
-			held[kind] = append(held[kind], o.GetClerkID())
-		}
+	if !d.judged {
+		run.outcome.Held = hold(ctx, run)
+		d.judged = true
 	}
-	if token := Token(held); token != "" && run.config.Annotations[clerkv1alpha1.AnnotationReleasePrune] == token {
-		held = nil
-	}
-	run.outcome.Held = held
 	for _, kind := range []clerk.Kind{clerk.KindUser, clerk.KindOrganization, clerk.KindMembership} {
-		if len(held[kind]) > 0 {
-			continue
+		if len(run.outcome.Held) > 0 {
+			break
 		}
 		for ; len(d.gone[kind]) > 0; d.gone[kind] = d.gone[kind][1:] {
 			if err := s.delete(ctx, run, kind, d.gone[kind][0].GetClerkID()); err != nil {
@@ -186,7 +178,29 @@ func (s *Syncer) bury(ctx context.Context, run *Run) error {
 			}
 		}
 	}
+	if run.outcome.Unlisted > 0 {
+		return nil
+	}
 	return s.evict(ctx, run)
+}
+
+// hold returns what is gone, all of it, when it is too much of any kind and nobody released exactly this.
+func hold(ctx context.Context, run *Run) map[clerk.Kind][]string {
+	held := map[clerk.Kind][]string{}
+	tooMany := false
+	for kind, objects := range run.deaths.gone {
+		allowed := MaxDeletions(run.config, run.deaths.mirrored[kind])
+		run.outcome.Allowed[kind] = allowed
+		tooMany = tooMany || len(objects) > allowed
+		for _, o := range objects {
+			held[kind] = append(held[kind], o.GetClerkID())
+		}
+	}
+	if !tooMany || run.config.Annotations[clerkv1alpha1.AnnotationReleasePrune] == Token(held) {
+		return nil
+	}
+	log.FromContext(ctx).Info("More is gone from Clerk than one sync may delete; nothing is deleted", "ids", held)
+	return held
 }
 
 // delete deletes an object that is proven to be gone. Finalizers take access away first.

@@ -6,6 +6,7 @@ package backfill
 import (
 	"cmp"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,7 +25,7 @@ const (
 // Due returns which sync of an instance is due next, and when.
 func Due(config *clerkv1alpha1.ClerkInstance, now time.Time) (clerkv1alpha1.ClerkInstanceSyncType, time.Time) {
 	last := config.Status.Sync
-	incremental := lengthened(config, Incremental(config))
+	interval := lengthened(config, incremental(config))
 	switch {
 	case last.LastFullTime == nil || last.LastTime == nil,
 		last.LastFullUsers != UsersKey(config),
@@ -33,7 +34,7 @@ func Due(config *clerkv1alpha1.ClerkInstance, now time.Time) (clerkv1alpha1.Cler
 		return clerkv1alpha1.SyncFull, now
 	}
 	full := last.LastFullTime.Add(lengthened(config, cmp.Or(valueOf(config.Spec.BackendAPI.Sync.Full), defaultFull)))
-	next := last.LastTime.Add(incremental)
+	next := last.LastTime.Add(interval)
 	if failedSince(config, last.LastFullTime.Time) && next.Before(full) {
 		// A delivery that could not be used may have been about anything.
 		full = next
@@ -44,18 +45,14 @@ func Due(config *clerkv1alpha1.ClerkInstance, now time.Time) (clerkv1alpha1.Cler
 	return clerkv1alpha1.SyncIncremental, next
 }
 
-// Incremental is how often an instance is read.
-func Incremental(config *clerkv1alpha1.ClerkInstance) time.Duration {
+// incremental is how often an instance is read.
+func incremental(config *clerkv1alpha1.ClerkInstance) time.Duration {
 	return cmp.Or(valueOf(config.Spec.BackendAPI.Sync.Incremental), defaultIncremental)
 }
 
-// Overdue is when an instance that has not been read since has not been for too long: two intervals.
-func Overdue(config *clerkv1alpha1.ClerkInstance) time.Time {
-	last := config.CreationTimestamp.Time
-	if t := config.Status.Sync.LastTime; t != nil && t.After(last) {
-		last = t.Time
-	}
-	return last.Add(2 * lengthened(config, Incremental(config)))
+// Overdue is when an instance that was last read successfully at a time has not been for too long: two intervals later.
+func Overdue(config *clerkv1alpha1.ClerkInstance, last time.Time) time.Time {
+	return last.Add(2 * lengthened(config, incremental(config)))
 }
 
 // UsersKey tells one configuration of what is mirrored of users from another.
@@ -66,7 +63,7 @@ func UsersKey(config *clerkv1alpha1.ClerkInstance) string {
 // Request is somebody's request for a sync now; empty for none.
 func Request(config *clerkv1alpha1.ClerkInstance) string {
 	request := config.Annotations[clerkv1alpha1.AnnotationResyncRequestedAt]
-	return request[:min(len(request), 256)]
+	return strings.ToValidUTF8(request[:min(len(request), 256)], "")
 }
 
 // failedSince says whether a delivery could not be used since a time.

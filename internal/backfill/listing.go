@@ -6,6 +6,7 @@ package backfill
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 
@@ -25,8 +26,10 @@ const writers = 8
 // batch is a page of a listing in the terms of the mirror.
 type batch struct {
 	objects []*clerk.Object
-	// listed and total are the page's.
-	listed, total int
+	// from is the offset that was asked for; listed and total are the page's.
+	from, listed, total int
+	// unusable is how many of those that are listed cannot be mirrored.
+	unusable int
 	// last says that the listing ends here, whatever its total.
 	last   bool
 	readAt time.Time
@@ -54,12 +57,17 @@ func (r *Run) order() clerkapi.Order {
 	return clerkapi.NewestFirst
 }
 
+// from is where the next page by offset begins: with the last row of the page before, which tells whether rows that came
+// before it went meanwhile and all others moved up.
+func (r *Run) from() int { return max(0, int(r.Progress.Offset)-1) }
+
 func listOrganizations(ctx context.Context, run *Run) (batch, error) {
-	page, err := run.api.Organizations(ctx, run.order(), int(run.Progress.Offset))
+	from := run.from()
+	page, err := run.api.Organizations(ctx, run.order(), from)
 	if err != nil {
 		return batch{}, err
 	}
-	b := batch{listed: page.Listed, total: page.Total, readAt: page.ReadAt}
+	b := newBatch(page, from)
 	for _, organization := range page.Items {
 		b.objects = append(b.objects, organization.Object(run.source(page.ReadAt)))
 		b.last = b.last || run.known(organization.CreatedAt.Time)
@@ -68,11 +76,12 @@ func listOrganizations(ctx context.Context, run *Run) (batch, error) {
 }
 
 func listMemberships(ctx context.Context, run *Run) (batch, error) {
-	page, err := run.api.Memberships(ctx, run.order(), int(run.Progress.Offset))
+	from := run.from()
+	page, err := run.api.Memberships(ctx, run.order(), from)
 	if err != nil {
 		return batch{}, err
 	}
-	b := batch{listed: page.Listed, total: page.Total, readAt: page.ReadAt}
+	b := newBatch(page, from)
 	for _, membership := range page.Items {
 		b.objects = append(b.objects, membership.Object(run.source(page.ReadAt)))
 		b.last = b.last || run.known(membership.CreatedAt.Time)
@@ -86,8 +95,10 @@ func listUsers(ctx context.Context, run *Run) (batch, error) {
 	var err error
 	if run.full() {
 		page, err = run.api.UsersAfter(ctx, run.Progress.After)
-		if run.Progress.After != "" && isRejected(err) {
-			// The user that the last page ended with is gone: from the beginning, then.
+		if run.Progress.After != "" && !run.restarted && isGone(err) {
+			// The user that the last page ended with is gone: from the beginning, then, once.
+			run.restarted = true
+			run.Progress.Done -= run.Progress.Offset
 			run.Progress.After, run.Progress.Offset = "", 0
 			run.seen[clerk.KindUser] = sets.New[string]()
 			page, err = run.api.UsersAfter(ctx, "")
@@ -98,7 +109,8 @@ func listUsers(ctx context.Context, run *Run) (batch, error) {
 	if err != nil {
 		return batch{}, err
 	}
-	b := batch{listed: page.Listed, total: page.Total, readAt: page.ReadAt, last: page.Listed < clerkapi.PageSize}
+	b := newBatch(page, int(run.Progress.Offset))
+	b.last = page.Listed < clerkapi.PageSize
 	for _, user := range page.Items {
 		b.objects = append(b.objects, user.Object(run.source(page.ReadAt)))
 		b.last = b.last || run.known(user.UpdatedAt.Time)
@@ -111,16 +123,22 @@ func (r *Run) known(changed time.Time) bool {
 	return !r.full() && changed.Before(r.since)
 }
 
-// isRejected says whether Clerk does not accept a request as it is.
-func isRejected(err error) bool {
+func newBatch[T any](page clerkapi.Page[T], from int) batch {
+	return batch{
+		from: from, listed: page.Listed, total: page.Total, unusable: page.Listed - len(page.Items), readAt: page.ReadAt,
+	}
+}
+
+// isGone says whether Clerk does not know what a listing is to go on from.
+func isGone(err error) bool {
 	e, ok := errors.AsType[*clerkapi.Error](err)
-	return ok && (e.StatusCode == 400 || e.StatusCode == 404 || e.StatusCode == 422)
+	return ok && (e.StatusCode == http.StatusNotFound || e.StatusCode == http.StatusUnprocessableEntity)
 }
 
 // list reads a stage's next page and stores it.
 func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
-	stage := run.Progress.Stage
-	if stage == clerkv1alpha1.SyncOrganizations && run.totals[clerkv1alpha1.SyncUsers] == 0 {
+	if !run.counted {
+		run.counted = true
 		if n, err := run.api.CountUsers(ctx); err == nil { // it is for the percentage only
 			run.totals[clerkv1alpha1.SyncUsers] = int64(n)
 		}
@@ -131,14 +149,18 @@ func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
 	}
 	end := page.last
 	if page.total >= 0 {
-		run.totals[stage] = int64(page.total)
-		end = end || run.Progress.Offset+int64(page.listed) >= int64(page.total)
+		run.totals[run.Progress.Stage] = int64(page.total)
+		end = end || page.from+page.listed >= page.total
 	}
 	switch {
 	case page.listed > 0 && len(page.objects) == 0:
 		return clerkapi.ErrMalformed
 	case page.listed == 0 && !end:
 		return ErrListingEnds
+	case run.shifted(page):
+		run.steppedBack++
+		run.Progress.Offset = max(0, run.Progress.Offset-clerkapi.PageSize)
+		return nil
 	case run.Progress.Offset > 0 && len(page.objects) > 0 && !run.bringsNew(page.objects):
 		return ErrListingRepeats
 	}
@@ -148,6 +170,18 @@ func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
 	run.advance(page, end)
 	run.listedAt = s.clock.Now()
 	return nil
+}
+
+// maxStepsBack is how often a sync reads rows again that moved under it before it lets them be.
+const maxStepsBack = 20
+
+// shifted says whether a page does not begin with the row that it should begin with, since rows before it went: one that
+// has not been read is now where it was.
+func (r *Run) shifted(page batch) bool {
+	if !r.full() || page.total < 0 || page.from == 0 || r.Interrupted() || r.steppedBack >= maxStepsBack {
+		return false
+	}
+	return len(page.objects) == 0 || !r.seen[page.objects[0].Kind].Has(page.objects[0].ID)
 }
 
 func (r *Run) bringsNew(objects []*clerk.Object) bool {
@@ -160,8 +194,10 @@ func (r *Run) advance(page batch, end bool) {
 		r.seen[o.Kind].Insert(o.ID)
 	}
 	p := &r.Progress
-	p.Offset += int64(page.listed)
-	p.Done += int64(page.listed)
+	read := int64(page.from+page.listed) - p.Offset
+	p.Offset += read
+	p.Done += read
+	r.outcome.Refused += page.unusable
 	if p.Stage == clerkv1alpha1.SyncUsers && len(page.objects) > 0 {
 		p.After = page.objects[len(page.objects)-1].ID
 	}
@@ -227,10 +263,26 @@ func (s *Syncer) apply(ctx context.Context, run *Run, o *clerk.Object, differenc
 	case errors.Is(err, mirror.ErrTerminating):
 	case err != nil:
 		return err
+	case result == mirror.Stale:
+		return s.noteAhead(ctx, run, o)
 	case result == mirror.Applied && difference == mirror.Missing:
 		s.wrote(run, o.Kind, Created)
 	case result == mirror.Applied:
 		s.wrote(run, o.Kind, Updated)
 	}
+	return nil
+}
+
+// noteAhead counts an object that is stored with a time that Clerk has not come to yet: nothing that is read can replace
+// it. One that an event brought while it was read is not ahead.
+func (s *Syncer) noteAhead(ctx context.Context, run *Run, o *clerk.Object) error {
+	stored, err := s.mirror.Get(ctx, o.Kind, o.ID)
+	if err != nil || stored == nil || !stored.GetMirrored().UpdatedAt.After(o.EventTime.Add(settleTime)) {
+		return err
+	}
+	log.FromContext(ctx).Info("A stored state is newer than Clerk's clock, so what Clerk says is refused; delete the object", "id", o.ID)
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	run.outcome.Refused++
 	return nil
 }

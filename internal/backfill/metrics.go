@@ -5,7 +5,9 @@ package backfill
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
 
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 )
 
@@ -25,9 +27,9 @@ type Metrics struct {
 	repaired *prometheus.CounterVec
 	synced   *prometheus.CounterVec
 
-	LastSuccess *prometheus.GaugeVec
-	Fresh       *prometheus.GaugeVec
-	PruneHeld   *prometheus.GaugeVec
+	lastSuccess *prometheus.GaugeVec
+	fresh       *prometheus.GaugeVec
+	pruneHeld   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics in a registry.
@@ -41,20 +43,20 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "clerk_operator_sync_objects_total",
 			Help: "Mirrored objects that a sync wrote, by ClerkInstance, kind and direction.",
 		}, []string{"instance", "kind", "direction"}),
-		LastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "clerk_operator_sync_last_success_timestamp_seconds",
 			Help: "When the last successful sync began, by ClerkInstance and type.",
 		}, []string{"instance", "type"}),
-		Fresh: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		fresh: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "clerk_operator_fresh",
 			Help: "1 when webhooks deliver what happens in Clerk and syncs succeed, else 0, by ClerkInstance.",
 		}, []string{"instance"}),
-		PruneHeld: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		pruneHeld: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "clerk_operator_prune_held",
 			Help: "1 when deletions wait for somebody to release them, else 0, by ClerkInstance.",
 		}, []string{"instance"}),
 	}
-	registry.MustRegister(m.repaired, m.synced, m.LastSuccess, m.Fresh, m.PruneHeld)
+	registry.MustRegister(m.repaired, m.synced, m.lastSuccess, m.fresh, m.pruneHeld)
 	return m
 }
 
@@ -66,12 +68,32 @@ func (m *Metrics) wrote(run *Run, kind clerk.Kind, direction Direction) {
 	}
 }
 
+// Observe shows what an instance's status says.
+func (m *Metrics) Observe(config *clerkv1alpha1.ClerkInstance) {
+	last := config.Status.Sync
+	if last.LastFullTime != nil {
+		m.lastSuccess.WithLabelValues(config.Name, string(clerkv1alpha1.SyncFull)).Set(float64(last.LastFullTime.Unix()))
+	}
+	if last.LastTime != nil {
+		m.lastSuccess.WithLabelValues(config.Name, "Any").Set(float64(last.LastTime.Unix()))
+	}
+	m.fresh.WithLabelValues(config.Name).Set(isTrue(config, clerkv1alpha1.ConditionFresh))
+	m.pruneHeld.WithLabelValues(config.Name).Set(isTrue(config, clerkv1alpha1.ConditionPruneHeld))
+}
+
+func isTrue(config *clerkv1alpha1.ClerkInstance, condition string) float64 {
+	if meta.IsStatusConditionTrue(config.Status.Conditions, condition) {
+		return 1
+	}
+	return 0
+}
+
 // Forget drops the gauges of an instance that is gone.
 func (m *Metrics) Forget(instanceName string) {
 	labels := prometheus.Labels{"instance": instanceName}
-	m.LastSuccess.DeletePartialMatch(labels)
-	m.Fresh.DeletePartialMatch(labels)
-	m.PruneHeld.DeletePartialMatch(labels)
+	m.lastSuccess.DeletePartialMatch(labels)
+	m.fresh.DeletePartialMatch(labels)
+	m.pruneHeld.DeletePartialMatch(labels)
 }
 
 var kindLabels = map[clerk.Kind]string{

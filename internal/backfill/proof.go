@@ -26,11 +26,13 @@ const (
 )
 
 // prover asks Clerk for single objects. A user or an organization is gone when Clerk answers the GET of exactly this one
-// with 404. A membership has no such GET; it is gone when its organization or its user is, or when the organization's own
-// listing lacks it and has as many memberships as the organization says that it has members.
+// with 404. A membership has no such GET. It is gone when its organization or its user is; or when its user's membership
+// of the organization, asked for by both, is not this one, and the organization's own listing lacks it and has as many
+// memberships as the organization says that it has members.
 type prover struct {
 	api *clerkapi.Client
-	// listsWork says that the sweep's other listings had something in them, which a broken server's might not.
+	// listsWork says that the sync's other listings had something in them, which a broken server's might not. It has to do
+	// where an organization does not say how many members it has.
 	listsWork bool
 
 	users   map[string]verdict
@@ -98,10 +100,17 @@ func (p *prover) proveMembership(
 	case membership != nil:
 		source.EventTime = roster.readAt
 		return alive, membership.Object(source), nil
-	case roster.complete:
-		return gone, nil, nil
+	case !roster.complete:
+		return unproven, nil, nil
 	}
-	return unproven, nil, nil
+	other, err := p.api.MembershipOf(ctx, o.Spec.OrganizationID, o.Spec.UserID)
+	if err != nil {
+		return "", nil, err
+	}
+	if other != nil && other.ID == o.Spec.MembershipID {
+		return alive, other.Object(source), nil
+	}
+	return gone, nil, nil
 }
 
 // rosterOf reads an organization and all its memberships, once.
@@ -118,20 +127,21 @@ func (p *prover) rosterOf(ctx context.Context, organizationID string) (*roster, 
 		return nil, err
 	}
 	r := &roster{verdict: alive, memberships: map[string]*clerk.Membership{}}
-	for offset, total := 0, 1; offset < total; {
+	offset, total := 0, 1
+	for offset < total {
 		page, err := p.api.MembershipsOf(ctx, organizationID, offset)
 		if err != nil {
 			return nil, err
-		}
-		if page.Listed == 0 {
-			break
 		}
 		for _, membership := range page.Items {
 			r.memberships[membership.ID] = membership
 		}
 		offset, total, r.readAt = offset+page.Listed, page.Total, page.ReadAt
+		if page.Listed == 0 {
+			break
+		}
 	}
-	r.complete = len(r.memberships) == count || count < 0 && p.listsWork
+	r.complete = len(r.memberships) == count || count < 0 && p.listsWork && len(r.memberships) == total
 	p.rosters[organizationID] = r
 	return r, nil
 }

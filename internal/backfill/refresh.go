@@ -25,7 +25,7 @@ func (s *Syncer) Refresh(
 	switch {
 	case present != nil:
 		return true, s.storePresent(ctx, present)
-	case verdict == unproven:
+	case verdict == unproven, config.PinnedInstanceID() == "":
 		return false, nil
 	}
 	if _, err := Verify(ctx, api, config.PinnedInstanceID()); err != nil {

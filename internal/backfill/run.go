@@ -63,6 +63,35 @@ func Verify(ctx context.Context, api *clerkapi.Client, pinned string) (string, e
 	return instance.ID, nil
 }
 
+// recognizable is how many mirrored objects are asked for before an unknown instance is believed.
+const recognizable = 5
+
+// Recognize checks that a Clerk instance which nobody named is the one that is mirrored already: at least one of some
+// mirrored objects must be known there. The error is ErrWrongInstance, the client's or the API server's.
+func (s *Syncer) Recognize(ctx context.Context, config *clerkv1alpha1.ClerkInstance, api *clerkapi.Client) error {
+	asked := 0
+	for _, kind := range []clerk.Kind{clerk.KindOrganization, clerk.KindUser} {
+		objects, err := s.mirror.List(ctx, kind, config.Name)
+		if err != nil {
+			return err
+		}
+		for _, o := range objects[:min(len(objects), recognizable)] {
+			asked++
+			verdict, _, err := newProver(api, false).prove(ctx, o, source(config))
+			if err != nil {
+				return err
+			}
+			if verdict == alive {
+				return nil
+			}
+		}
+	}
+	if asked > 0 {
+		return fmt.Errorf("%w: it knows nothing of what is mirrored", ErrWrongInstance)
+	}
+	return nil
+}
+
 // Run is one sync of one instance, as far as this process has taken it. It is not safe for concurrent use.
 type Run struct {
 	// Progress is how far it is: what another process needs to take it up.
@@ -75,6 +104,10 @@ type Run struct {
 	since    time.Time
 	totals   map[clerkv1alpha1.ClerkInstanceSyncStage]int64
 	listedAt time.Time
+	// counted and restarted say that users were counted, and that their listing was begun anew; steppedBack is how often
+	// a listing shifted under the sync.
+	counted, restarted bool
+	steppedBack        int
 
 	seen    map[clerk.Kind]sets.Set[string]
 	members sets.Set[string]
@@ -142,9 +175,6 @@ func (r *Run) Interrupt() {
 // Interrupted says whether the run did not see everything.
 func (r *Run) Interrupted() bool { return r.Progress.Interrupted != nil && *r.Progress.Interrupted }
 
-// API is the client that the run reads with.
-func (r *Run) API() *clerkapi.Client { return r.api }
-
 // Outcome is what the run has come to so far.
 func (r *Run) Outcome() Outcome { return r.outcome }
 
@@ -153,11 +183,7 @@ func (r *Run) Repaired() int {
 	if !r.judging() {
 		return 0
 	}
-	total := 0
-	for _, n := range r.outcome.Written {
-		total += n
-	}
-	return total
+	return r.written()
 }
 
 // judging says whether what the run writes should have been delivered: before the first full sync with a configuration

@@ -19,7 +19,7 @@ type Source struct {
 	InstanceName string
 	// Profile says how much of a user is stored.
 	Profile clerkv1alpha1.UserProfile
-	// EventTime is when Clerk made the event that carried the state.
+	// EventTime is when Clerk made the event that carried the state, or when the state was read.
 	EventTime time.Time
 }
 
@@ -145,7 +145,8 @@ func (m *Membership) OrganizationObject(source Source) *Object {
 	if m.Organization.UpdatedAt.IsZero() {
 		return nil
 	}
-	source.EventTime = m.Organization.UpdatedAt.Time
+	// Envelopes can be in whole seconds: the organization's own event of this state must not look older.
+	source.EventTime = m.Organization.UpdatedAt.Truncate(time.Second)
 	return m.Organization.Object(source)
 }
 

@@ -60,8 +60,15 @@ func (c *Clients) For(instanceName, baseURL, key string) *Client {
 	return client
 }
 
+// Forget drops the client of an instance that is gone.
+func (c *Clients) Forget(instanceName string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byName, instanceName)
+}
+
 // get asks for a path below the version, decodes the answer into out and returns a time by Clerk's clock from which on
-// the answer was true.
+// the answer was true; zero where Clerk does not tell the time.
 func (c *Client) get(ctx context.Context, operation, path string, query url.Values, out any) (time.Time, error) {
 	current := &call{operation: operation}
 	ctx, cancel := context.WithTimeout(withCall(ctx, current), callTimeout)
@@ -72,7 +79,7 @@ func (c *Client) get(ctx context.Context, operation, path string, query url.Valu
 	}
 	request, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("building the request for %s: %w", operation, err)
+		return time.Time{}, &Error{Operation: operation, cause: err}
 	}
 	request.Header.Set("Authorization", "Bearer "+c.key)
 	request.Header.Set("Clerk-API-Version", Version)
@@ -87,8 +94,8 @@ func (c *Client) get(ctx context.Context, operation, path string, query url.Valu
 	switch {
 	case response.StatusCode != http.StatusOK:
 		return time.Time{}, newStatusError(operation, response, body)
-	case err != nil:
-		return time.Time{}, &Error{Operation: operation, StatusCode: response.StatusCode, cause: errors.Join(ErrMalformed, err)}
+	case err != nil: // it was cut off
+		return time.Time{}, &Error{Operation: operation, cause: err}
 	case len(body) > maxAnswer:
 		return time.Time{}, &Error{Operation: operation, StatusCode: response.StatusCode, cause: ErrMalformed}
 	}

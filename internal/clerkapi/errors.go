@@ -32,13 +32,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	message := e.Operation + " failed"
-	if e.StatusCode != 0 {
-		message += fmt.Sprintf(" with %d", e.StatusCode)
-	}
-	if e.Code != "" {
-		message += " " + e.Code
-	}
+	message := e.Summary()
 	if e.TraceID != "" {
 		message += " (trace " + e.TraceID + ")"
 	}
@@ -46,6 +40,19 @@ func (e *Error) Error() string {
 		message += ": " + e.cause.Error()
 	}
 	return message
+}
+
+// Summary is the error without what differs from attempt to attempt.
+func (e *Error) Summary() string {
+	switch {
+	case e.StatusCode == 0:
+		return e.Operation + " got no answer"
+	case e.StatusCode == http.StatusOK:
+		return e.Operation + " got an answer that is not what Clerk documents"
+	case e.Code == "":
+		return fmt.Sprintf("%s failed with %d", e.Operation, e.StatusCode)
+	}
+	return fmt.Sprintf("%s failed with %d %s", e.Operation, e.StatusCode, e.Code)
 }
 
 func (e *Error) Unwrap() error { return e.cause }
@@ -72,7 +79,6 @@ func newStatusError(operation string, response *http.Response, body []byte) *Err
 	if err := json.Unmarshal(body, &answer); err != nil || len(answer.Errors) == 0 {
 		return e
 	}
-	e.Code = "unknown"
 	if word.MatchString(answer.Errors[0].Code) {
 		e.Code = answer.Errors[0].Code
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -44,6 +45,8 @@ type Instance struct {
 	ID string `json:"id"`
 }
 
+var instanceID = regexp.MustCompile(`^ins_[A-Za-z0-9]{1,59}$`)
+
 // Instance returns the instance that the secret key is of (GET /instance).
 func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	const operation = "GetInstance"
@@ -51,7 +54,7 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	if _, err := c.get(ctx, operation, "/instance", nil, &instance); err != nil {
 		return Instance{}, err
 	}
-	if !word.MatchString(instance.ID) {
+	if !instanceID.MatchString(instance.ID) {
 		return Instance{}, &Error{Operation: operation, StatusCode: http.StatusOK, cause: ErrMalformed}
 	}
 	return instance, nil
@@ -104,6 +107,27 @@ func (c *Client) Organizations(ctx context.Context, order Order, offset int) (Pa
 // Memberships returns a page of the memberships of all organizations (GET /organization_memberships).
 func (c *Client) Memberships(ctx context.Context, order Order, offset int) (Page[*clerk.Membership], error) {
 	return list(ctx, c, "ListMemberships", "/organization_memberships", order, offset, clerk.DecodeMembership)
+}
+
+// MembershipOf returns a user's membership of an organization; nil when the user is no member (GET
+// /organizations/{id}/memberships with user_id).
+func (c *Client) MembershipOf(ctx context.Context, organizationID, userID string) (*clerk.Membership, error) {
+	path, err := pathTo("organizations", organizationID, clerk.KindOrganization, "memberships")
+	if err != nil {
+		return nil, err
+	}
+	query := listQuery(OldestFirst)
+	query.Set("user_id", userID)
+	page, err := listOf(ctx, c, "GetOrganizationMembership", path, query, clerk.DecodeMembership)
+	if err != nil {
+		return nil, err
+	}
+	for _, membership := range page.Items {
+		if membership.PublicUserData.UserID == userID {
+			return membership, nil
+		}
+	}
+	return nil, nil
 }
 
 // MembershipsOf returns a page of an organization's memberships, oldest first (GET /organizations/{id}/memberships).
@@ -184,6 +208,12 @@ func list[T any](
 ) (Page[T], error) {
 	query := listQuery(order)
 	query.Set("offset", strconv.Itoa(offset))
+	return listOf(ctx, c, operation, path, query, decode)
+}
+
+func listOf[T any](
+	ctx context.Context, c *Client, operation, path string, query url.Values, decode func(json.RawMessage) (T, error),
+) (Page[T], error) {
 	var listing struct {
 		Data       *[]json.RawMessage `json:"data"`
 		TotalCount *int               `json:"total_count"`

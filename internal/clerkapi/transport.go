@@ -101,7 +101,7 @@ func (l *limited) RoundTrip(request *http.Request) (*http.Response, error) {
 	current := callOf(request.Context())
 	l.metrics.observe(l.instanceName, current.operation, response)
 	if response != nil {
-		current.readAt = start
+		current.readAt = time.Time{}
 		if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
 			current.readAt = date.Add(-l.clock.Since(start))
 		}

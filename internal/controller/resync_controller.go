@@ -62,7 +62,7 @@ func (r *ResyncReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, asked, requested).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, handler.TypedEnqueueRequestsFromMapFunc(memberOf),
 			builder.WithPredicates(specChanged())).
-		Watches(&clerkv1alpha1.ClerkUser{}, handler.TypedEnqueueRequestsFromMapFunc(askedFor),
+		Watches(&clerkv1alpha1.ClerkUser{}, asked,
 			builder.WithPredicates(onDelete())).
 		WithOptions(ctrlcontroller.TypedOptions[resyncRequest]{
 			MaxConcurrentReconciles: defaults.MaxConcurrentReconciles,
@@ -138,7 +138,11 @@ func (r *ResyncReconciler) read(
 	}
 	if isClerks(err) {
 		log.FromContext(ctx).Info("Could not read an object of Clerk; it is tried again", "reason", err.Error())
-		return ctrl.Result{RequeueAfter: recheckInterval}, nil
+		wait := recheckInterval
+		if e, ok := errors.AsType[*clerkapi.Error](err); ok {
+			wait = max(wait, min(e.RetryAfter, maxRetryAfter))
+		}
+		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	return ctrl.Result{}, err
 }
@@ -149,8 +153,11 @@ func (r *ResyncReconciler) isMissing(
 	ctx context.Context, config *clerkv1alpha1.ClerkInstance, req resyncRequest,
 ) (time.Duration, error) {
 	const forever = -1
-	if !config.HasBackendAPI() {
+	switch {
+	case !config.HasBackendAPI():
 		return forever, nil
+	case config.Status.Sync.LastFullTime == nil:
+		return recheckInterval, nil // the first sync brings all of them
 	}
 	dead, err := mirror.Deleted(ctx, r.client, req.instanceName, req.id)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -26,11 +27,17 @@ import (
 const (
 	minBackoff = 5 * time.Second
 	maxBackoff = 5 * time.Minute
+	// maxRetryAfter bounds what a server may ask for.
+	maxRetryAfter = time.Hour
 )
 
 // attempt is what this process knows of an instance's syncs and the status may not say yet.
 type attempt struct {
+	uid        types.UID
+	generation int64
 	api        *clerkapi.Client
+	// unproven says that Clerk has not accepted the key since it was last found wanting, or changed.
+	unproven   bool
 	instanceID string
 	roles      []string
 
@@ -41,6 +48,7 @@ type attempt struct {
 	// run is the sync that is going on; over says that it has ended and its outcome is not written yet.
 	run     *backfill.Run
 	over    bool
+	ended   time.Time
 	request string
 	users   string
 
@@ -50,15 +58,16 @@ type attempt struct {
 	notBefore time.Time
 }
 
-// use takes up a client. A new one, with another key or URL, is worth a try at once, and so is a new request.
+// use takes up a client and the present spec. A new client, with another key or URL, is worth a try at once, and so is a
+// new request. A run does not go on by a spec or with a key that it did not begin with.
 func (a *attempt) use(api *clerkapi.Client, config *clerkv1alpha1.ClerkInstance) {
-	if a.api != api {
-		if a.run != nil {
-			a.run = nil // what was read with one key is not mixed with another's
-		}
-		a.notBefore = time.Time{}
+	if a.api != nil && a.api != api {
+		a.unproven, a.notBefore, a.run = true, time.Time{}, nil
 	}
-	a.api = api
+	if a.generation != config.Generation {
+		a.run = nil
+	}
+	a.api, a.generation = api, config.Generation
 	if request := backfill.Request(config); request != a.request && a.run == nil {
 		a.request, a.notBefore = request, time.Time{}
 	}
@@ -70,7 +79,10 @@ func (a *attempt) start(run *backfill.Run, instanceID string, config *clerkv1alp
 }
 
 // healthy notes that Clerk answers again.
-func (a *attempt) healthy() { a.err = nil }
+func (a *attempt) healthy() { a.err, a.unproven = nil, false }
+
+// lock notes that there is no key to ask Clerk with.
+func (a *attempt) lock(err error) { a.err, a.unproven, a.run = err, true, nil }
 
 // fail ends an attempt. A full sync can be taken up where it failed, but does not delete any more; one whose listing is
 // not to be trusted is begun anew.
@@ -79,15 +91,14 @@ func (a *attempt) fail(err error, now time.Time) {
 	a.failures++
 	pause := min(minBackoff<<min(a.failures-1, 10), maxBackoff)
 	if e, ok := errors.AsType[*clerkapi.Error](err); ok {
-		pause = max(pause, e.RetryAfter)
+		pause = max(pause, min(e.RetryAfter, maxRetryAfter))
 	}
 	if needsSomebody(reasonOf(err)) {
 		pause = recheckInterval
 	}
 	a.notBefore = now.Add(pause)
 	resumable := a.run != nil && a.run.Progress.Type == clerkv1alpha1.SyncFull &&
-		!errors.Is(err, backfill.ErrListingRepeats) && !errors.Is(err, backfill.ErrListingEnds) &&
-		!errors.Is(err, backfill.ErrWrongInstance)
+		!errors.Is(err, backfill.ErrWrongInstance) && !isListing(reasonOf(err))
 	if !resumable {
 		a.run = nil
 		return
@@ -95,17 +106,22 @@ func (a *attempt) fail(err error, now time.Time) {
 	a.run.Interrupt()
 }
 
-// conclude ends a run that came to its end.
-func (a *attempt) conclude(now time.Time) {
+// conclude ends a run that came to its end, and returns why it is none that counts. After an interrupted one a full one
+// follows, at once unless it was Clerk that interrupted it.
+func (a *attempt) conclude(now time.Time) error {
+	a.healthy()
 	switch outcome := a.run.Outcome(); {
 	case outcome.Unlisted > 0:
-		a.run.Progress.Type = clerkv1alpha1.SyncIncremental // not to be taken up
-		a.fail(&incompleteError{unlisted: outcome.Unlisted}, now)
+		return &incompleteError{unlisted: outcome.Unlisted}
 	case a.run.Interrupted():
-		a.run, a.err = nil, nil // a full one follows at once
+		a.run = nil
+		if a.failures > 0 {
+			a.notBefore = now.Add(minBackoff)
+		}
 	default:
-		a.over, a.err, a.failures = true, nil, 0
+		a.over, a.failures, a.ended = true, 0, now
 	}
+	return nil
 }
 
 // isAhead says whether the cache has not seen the last status that the attempt wrote, by which what is due is told.
@@ -140,8 +156,11 @@ func unusableKey(problem *instance.Problem) error { return &unusableKeyError{pro
 func (e *unusableKeyError) Error() string { return e.problem.String() }
 
 // isClerks says whether an error is about Clerk, and not about the API server.
-func isClerks(err error) bool {
-	return err != nil && (reasonOf(err) != "")
+func isClerks(err error) bool { return reasonOf(err) != "" }
+
+// isListing says whether a failure is a listing that is not to be trusted.
+func isListing(reason string) bool {
+	return reason == clerkv1alpha1.ReasonListingRepeats || reason == clerkv1alpha1.ReasonListingIncomplete
 }
 
 // reasonOf is the condition reason of an error of Clerk's; empty for any other.
@@ -237,6 +256,13 @@ func (a *attempt) project(config *clerkv1alpha1.ClerkInstance, now time.Time) {
 		status.Progress = a.run.Progress
 	}
 	projectFreshness(config, now)
+	for i := range config.Status.Conditions {
+		switch condition := &config.Status.Conditions[i]; condition.Type {
+		case clerkv1alpha1.ConditionBackendAPIReady, clerkv1alpha1.ConditionSynced,
+			clerkv1alpha1.ConditionFresh, clerkv1alpha1.ConditionPruneHeld:
+			condition.ObservedGeneration = config.Generation
+		}
+	}
 }
 
 func progressState(progress clerkv1alpha1.ClerkInstanceSyncProgress) string {
@@ -249,10 +275,14 @@ func progressState(progress clerkv1alpha1.ClerkInstanceSyncProgress) string {
 
 func (a *attempt) projectFailure(config *clerkv1alpha1.ClerkInstance) {
 	reason := reasonOf(a.err)
-	message := a.err.Error() + ": " + remedies[reason] + "; what is mirrored stays as it is"
+	what := a.err.Error()
+	if e, ok := errors.AsType[*clerkapi.Error](a.err); ok {
+		what = e.Summary()
+	}
+	message := what + ": " + remedies[reason] + "; what is mirrored stays as it is"
 	setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionFalse, reason, message)
 	config.Status.Sync.State = "Failed"
-	if reason != clerkv1alpha1.ReasonListingRepeats && reason != clerkv1alpha1.ReasonListingIncomplete {
+	if !isListing(reason) {
 		setCondition(config, clerkv1alpha1.ConditionBackendAPIReady, metav1.ConditionFalse, reason, message)
 	}
 }
@@ -261,6 +291,7 @@ func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance) {
 	status, outcome := &config.Status.Sync, a.run.Outcome()
 	began := a.run.Progress.StartedAt
 	status.LastTime = began
+	status.LastSuccessTime = new(metav1.NewTime(a.ended))
 	status.State = "Synced"
 	full := a.run.Progress.Type == clerkv1alpha1.SyncFull
 	if full {
@@ -306,11 +337,20 @@ func setFresh(config *clerkv1alpha1.ClerkInstance) {
 		"webhooks delivered what the last sync read")
 }
 
-// projectFreshness tells when syncs stay out.
+// projectFreshness tells when syncs stay out. That webhooks fail is not replaced by that: it says so already.
 func projectFreshness(config *clerkv1alpha1.ClerkInstance, now time.Time) {
 	fresh := meta.FindStatusCondition(config.Status.Conditions, clerkv1alpha1.ConditionFresh)
+	last := now
 	switch {
-	case now.After(backfill.Overdue(config)):
+	case config.Status.Sync.LastSuccessTime != nil:
+		last = config.Status.Sync.LastSuccessTime.Time
+	case fresh != nil && fresh.Reason != clerkv1alpha1.ReasonUpToDate:
+		last = fresh.LastTransitionTime.Time // since the first sync was begun
+	}
+	switch {
+	case fresh != nil && fresh.Reason == clerkv1alpha1.ReasonRepairsNeeded:
+	case fresh != nil && fresh.Reason == clerkv1alpha1.ReasonSyncOverdue && config.Status.Sync.LastSuccessTime == nil:
+	case now.After(backfill.Overdue(config, last)):
 		setCondition(config, clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonSyncOverdue,
 			"no sync has succeeded for two intervals; see the condition Synced")
 	case config.Status.Sync.LastFullTime == nil:
@@ -373,11 +413,4 @@ func clearSync(config *clerkv1alpha1.ClerkInstance) {
 	} {
 		meta.RemoveStatusCondition(&config.Status.Conditions, condition)
 	}
-}
-
-func isTrue(config *clerkv1alpha1.ClerkInstance, condition string) float64 {
-	if meta.IsStatusConditionTrue(config.Status.Conditions, condition) {
-		return 1
-	}
-	return 0
 }

@@ -72,7 +72,7 @@ func (r *SyncReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		clearSync(config)
 		return r.finish(ctx, before, config, ctrl.Result{}, nil)
 	}
-	a := r.attemptOf(req.Name)
+	a := r.attemptOf(config)
 	if a.isAhead(config) {
 		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
@@ -81,7 +81,7 @@ func (r *SyncReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	a.project(config, r.clock.Now())
-	r.observe(config)
+	r.metrics.Observe(config)
 	err = r.patchStatus(ctx, before, config)
 	switch {
 	case apierrors.IsConflict(err):
@@ -104,24 +104,34 @@ func (r *SyncReconciler) advance(ctx context.Context, config *clerkv1alpha1.Cler
 		return 0, err
 	}
 	if problem != nil {
-		a.fail(unusableKey(problem), now)
+		a.lock(unusableKey(problem))
 		return recheckInterval, nil
 	}
 	a.use(r.clients.For(config.Name, config.Spec.BackendAPI.URL, key), config)
 	if wait := a.notBefore.Sub(now); wait > 0 {
-		return wait, nil
+		return min(wait, recheckInterval), nil
 	}
 	if a.run == nil {
 		syncType, at := backfill.Due(config, now)
-		if wait := at.Sub(now); wait > 0 {
-			return min(wait, max(backfill.Overdue(config).Sub(now), time.Second)), nil
+		if wait := at.Sub(now); wait > 0 && !a.unproven {
+			return min(wait, recheckInterval), nil
 		}
-		if err := r.begin(ctx, config, a, syncType); err != nil {
-			a.fail(err, r.clock.Now())
-			return a.notBefore.Sub(now), nil
+		err := r.begin(ctx, config, a, syncType)
+		switch {
+		case isClerks(err):
+			r.failed(ctx, a, err)
+			return 0, nil
+		case err != nil:
+			return 0, err
 		}
 	}
 	return r.steps(ctx, a)
+}
+
+// failed notes an error of Clerk's. The log has what conditions leave out because it differs from attempt to attempt.
+func (r *SyncReconciler) failed(ctx context.Context, a *attempt, err error) {
+	log.FromContext(ctx).Info("A sync failed; what is mirrored stays as it is", "reason", err.Error())
+	a.fail(err, r.clock.Now())
 }
 
 // begin verifies whose key it is and starts a run.
@@ -131,6 +141,11 @@ func (r *SyncReconciler) begin(
 	id, err := backfill.Verify(ctx, a.api, config.PinnedInstanceID())
 	if err != nil {
 		return err
+	}
+	if config.PinnedInstanceID() == "" {
+		if err := r.syncer.Recognize(ctx, config, a.api); err != nil {
+			return err
+		}
 	}
 	if syncType == clerkv1alpha1.SyncFull {
 		if a.roles, err = roleKeys(ctx, a.api); err != nil {
@@ -156,17 +171,15 @@ func (r *SyncReconciler) steps(ctx context.Context, a *attempt) (time.Duration, 
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
 		case isClerks(err):
-			log.FromContext(ctx).Info("A sync failed; what is mirrored stays as it is", "reason", err.Error())
-			a.fail(err, now)
-			return a.notBefore.Sub(now), nil
+			r.failed(ctx, a, err)
+			return 0, nil
 		case err != nil:
 			return 0, err
 		case next.Done:
-			a.conclude(now)
-			if a.err != nil {
-				log.FromContext(ctx).Info("A sync failed; what is mirrored stays as it is", "reason", a.err.Error())
+			if err := a.conclude(now); err != nil {
+				r.failed(ctx, a, err)
 			}
-			return max(0, a.notBefore.Sub(now)), nil
+			return 0, nil
 		}
 		a.healthy()
 		if next.Wrote || next.After > 0 || !now.Before(checkpoint) {
@@ -175,26 +188,14 @@ func (r *SyncReconciler) steps(ctx context.Context, a *attempt) (time.Duration, 
 	}
 }
 
-// observe shows what the status says to whoever watches metrics.
-func (r *SyncReconciler) observe(config *clerkv1alpha1.ClerkInstance) {
-	last := config.Status.Sync
-	if last.LastFullTime != nil {
-		r.metrics.LastSuccess.WithLabelValues(config.Name, string(clerkv1alpha1.SyncFull)).Set(float64(last.LastFullTime.Unix()))
-	}
-	if last.LastTime != nil {
-		r.metrics.LastSuccess.WithLabelValues(config.Name, "Any").Set(float64(last.LastTime.Unix()))
-	}
-	r.metrics.Fresh.WithLabelValues(config.Name).Set(isTrue(config, clerkv1alpha1.ConditionFresh))
-	r.metrics.PruneHeld.WithLabelValues(config.Name).Set(isTrue(config, clerkv1alpha1.ConditionPruneHeld))
-}
-
-func (r *SyncReconciler) attemptOf(name string) *attempt {
+// attemptOf returns what is known of exactly this instance: one that was made again under the same name is another.
+func (r *SyncReconciler) attemptOf(config *clerkv1alpha1.ClerkInstance) *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.attempts[name] == nil {
-		r.attempts[name] = &attempt{}
+	if known := r.attempts[config.Name]; known == nil || known.uid != config.UID {
+		r.attempts[config.Name] = &attempt{uid: config.UID}
 	}
-	return r.attempts[name]
+	return r.attempts[config.Name]
 }
 
 func (r *SyncReconciler) forget(name string) {
@@ -202,4 +203,5 @@ func (r *SyncReconciler) forget(name string) {
 	defer r.mu.Unlock()
 	delete(r.attempts, name)
 	r.metrics.Forget(name)
+	r.clients.Forget(name)
 }

@@ -205,6 +205,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastRequest
       type:
         scalar: string
+    - name: lastSuccessTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: lastTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time

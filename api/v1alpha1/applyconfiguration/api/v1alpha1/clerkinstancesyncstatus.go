@@ -19,6 +19,8 @@ type ClerkInstanceSyncStatusApplyConfiguration struct {
 	State *string `json:"state,omitempty"`
 	// lastTime is when the last successful sync began.
 	LastTime *v1.Time `json:"lastTime,omitempty"`
+	// lastSuccessTime is when the last successful sync ended.
+	LastSuccessTime *v1.Time `json:"lastSuccessTime,omitempty"`
 	// lastFullTime is when the last successful full sync began.
 	LastFullTime *v1.Time `json:"lastFullTime,omitempty"`
 	// lastFullUsers is spec.users as it was for the last successful full sync, as mirror/profile.
@@ -51,6 +53,14 @@ func (b *ClerkInstanceSyncStatusApplyConfiguration) WithState(value string) *Cle
 // If called multiple times, the LastTime field is set to the value of the last call.
 func (b *ClerkInstanceSyncStatusApplyConfiguration) WithLastTime(value v1.Time) *ClerkInstanceSyncStatusApplyConfiguration {
 	b.LastTime = &value
+	return b
+}
+
+// WithLastSuccessTime sets the LastSuccessTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastSuccessTime field is set to the value of the last call.
+func (b *ClerkInstanceSyncStatusApplyConfiguration) WithLastSuccessTime(value v1.Time) *ClerkInstanceSyncStatusApplyConfiguration {
+	b.LastSuccessTime = &value
 	return b
 }
 

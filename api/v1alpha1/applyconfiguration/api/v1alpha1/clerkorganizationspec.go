@@ -13,7 +13,7 @@ import (
 // ClerkOrganizationSpecApplyConfiguration represents a declarative configuration of the ClerkOrganizationSpec type for use
 // with apply.
 //
-// ClerkOrganizationSpec mirrors one organization of Clerk. Clerk's webhooks write it; people read it.
+// ClerkOrganizationSpec mirrors one organization of Clerk. What is learned from Clerk writes it; people read it.
 type ClerkOrganizationSpecApplyConfiguration struct {
 	MirroredApplyConfiguration `json:""`
 	// organizationID is the organization's ID in Clerk, in its true case.

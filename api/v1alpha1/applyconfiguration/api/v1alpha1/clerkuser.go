@@ -17,8 +17,8 @@ import (
 // ClerkUserApplyConfiguration represents a declarative configuration of the ClerkUser type for use
 // with apply.
 //
-// ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access and memberships away until
-// Clerk's events bring them back; to offboard somebody, ban or delete the user in Clerk.
+// ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access away until Clerk's events, or
+// its Backend API, bring the user back; to offboard somebody, ban or delete the user in Clerk.
 type ClerkUserApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.

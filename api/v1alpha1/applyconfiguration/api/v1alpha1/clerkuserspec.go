@@ -13,7 +13,7 @@ import (
 // ClerkUserSpecApplyConfiguration represents a declarative configuration of the ClerkUserSpec type for use
 // with apply.
 //
-// ClerkUserSpec mirrors one user of Clerk. Clerk's webhooks write it; people read it.
+// ClerkUserSpec mirrors one user of Clerk. What is learned from Clerk writes it; people read it.
 type ClerkUserSpecApplyConfiguration struct {
 	MirroredApplyConfiguration `json:""`
 	// userID is the user's ID in Clerk, in its true case.

@@ -21,7 +21,8 @@ type MirroredApplyConfiguration struct {
 	CreatedAt *apiv1alpha1.Timestamp `json:"createdAt,omitempty"`
 	// updatedAt is Clerk's updated_at: the first part of the version of this state.
 	UpdatedAt *apiv1alpha1.Timestamp `json:"updatedAt,omitempty"`
-	// eventTime is when Clerk made the event that carried this state: the second part of the version.
+	// eventTime is when Clerk made the event that carried this state, or when the state was read from its Backend API: the
+	// second part of the version.
 	EventTime *apiv1alpha1.Timestamp `json:"eventTime,omitempty"`
 }
 
