@@ -113,7 +113,7 @@ type ClerkInstanceSync struct {
 	Full *metav1.Duration `json:"full,omitempty"`
 
 	// maxDeletions is how many objects of a kind one sync may delete, as a number or as a percentage of those that are
-	// mirrored, rounded up. Above it none of the kind is deleted, and the condition PruneHeld says what to do.
+	// mirrored, rounded up. Above it nothing is deleted, and the condition PruneHeld says what to do.
 	// +optional
 	// +kubebuilder:default="1%"
 	// +kubebuilder:validation:XIntOrString

@@ -88,7 +88,7 @@ func run(ctx context.Context, keep bool) (err error) {
 	}
 	s.say("Done: every step reached its state.")
 	if keep {
-		s.explain(manager)
+		s.explain(manager, application.InstanceID())
 		select {
 		case <-ctx.Done():
 		case <-manager.Process.Exited():

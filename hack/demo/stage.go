@@ -142,7 +142,7 @@ func (s *stage) reach(ctx context.Context, state state) error {
 }
 
 // explain says how to go on by hand.
-func (s *stage) explain(manager *installation.Manager) {
+func (s *stage) explain(manager *installation.Manager, instanceID string) {
 	s.say("It is left running")
 	fmt.Printf(`Look around:
   export KUBECONFIG=%s
@@ -151,7 +151,7 @@ func (s *stage) explain(manager *installation.Manager) {
 Send an event, signed:
   export CLERK_WEBHOOK_SECRET=%s
   echo '{"id":"user_2demo","updated_at":%d}' |
-    go run ./cmd/kubectl-clerk send-test --url %s --type user.created --data -
+    go run ./cmd/kubectl-clerk send-test --url %s --instance-id %s --type user.created --data -
 
 Send one that is not, and be refused:
   curl -i -X POST -d '{}' %s
@@ -159,5 +159,5 @@ Send one that is not, and be refused:
 The manager's log is %s.
 Stop it with Ctrl-C, or: kill %d
 `, s.cp.Kubeconfig(), filepath.Join("bin", "controlplane", "kubectl"), signingSecret, time.Now().UnixMilli(),
-		s.sender.URL, s.sender.URL, manager.Process.LogPath(), os.Getpid())
+		s.sender.URL, instanceID, s.sender.URL, manager.Process.LogPath(), os.Getpid())
 }

@@ -64,6 +64,9 @@ func (r *Run) from() int { return max(0, int(r.Progress.Offset)-1) }
 func listOrganizations(ctx context.Context, run *Run) (batch, error) {
 	from := run.from()
 	page, err := run.api.Organizations(ctx, run.order(), from)
+	if clerkapi.IsOrganizationsOff(err) {
+		return batch{last: true}, nil
+	}
 	if err != nil {
 		return batch{}, err
 	}
@@ -78,6 +81,9 @@ func listOrganizations(ctx context.Context, run *Run) (batch, error) {
 func listMemberships(ctx context.Context, run *Run) (batch, error) {
 	from := run.from()
 	page, err := run.api.Memberships(ctx, run.order(), from)
+	if clerkapi.IsOrganizationsOff(err) {
+		return batch{last: true}, nil
+	}
 	if err != nil {
 		return batch{}, err
 	}
@@ -280,7 +286,7 @@ func (s *Syncer) noteAhead(ctx context.Context, run *Run, o *clerk.Object) error
 	if err != nil || stored == nil || !stored.GetMirrored().UpdatedAt.After(o.EventTime.Add(settleTime)) {
 		return err
 	}
-	log.FromContext(ctx).Info("A stored state is newer than Clerk's clock, so what Clerk says is refused; delete the object", "id", o.ID)
+	log.FromContext(ctx).Info("A stored state is newer than Clerk's clock, so what Clerk says is refused; see docs/operations.md", "id", o.ID)
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	run.outcome.Refused++

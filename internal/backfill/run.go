@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -178,12 +179,17 @@ func (r *Run) Interrupted() bool { return r.Progress.Interrupted != nil && *r.Pr
 // Outcome is what the run has come to so far.
 func (r *Run) Outcome() Outcome { return r.outcome }
 
-// Repaired is how many objects the run wrote that a webhook should have delivered.
-func (r *Run) Repaired() int {
+// Repaired counts, by kind, the objects that the run wrote, or would have deleted, and a webhook should have brought.
+func (r *Run) Repaired() map[clerk.Kind]int {
+	repaired := map[clerk.Kind]int{}
 	if !r.judging() {
-		return 0
+		return repaired
 	}
-	return r.written()
+	maps.Copy(repaired, r.outcome.Written)
+	for kind, ids := range r.outcome.Held {
+		repaired[kind] += len(ids)
+	}
+	return repaired
 }
 
 // judging says whether what the run writes should have been delivered: before the first full sync with a configuration

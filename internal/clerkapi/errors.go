@@ -64,6 +64,12 @@ func IsNotFound(err error) bool {
 	return ok && e.StatusCode == http.StatusNotFound && e.Code != ""
 }
 
+// IsOrganizationsOff says whether an error is Clerk's word that the instance has no organizations at all.
+func IsOrganizationsOff(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.StatusCode == http.StatusForbidden && e.Code == "organization_not_enabled_in_instance"
+}
+
 // word is what of an answer may stand in a log.
 var word = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 

@@ -183,6 +183,8 @@ func reasonOf(err error) string {
 		return ""
 	case e.StatusCode == 0:
 		return clerkv1alpha1.ReasonUnreachable
+	case clerkapi.IsOrganizationsOff(err):
+		return clerkv1alpha1.ReasonRejected
 	case e.StatusCode == http.StatusUnauthorized, e.StatusCode == http.StatusForbidden:
 		return clerkv1alpha1.ReasonSecretKeyRefused
 	case e.StatusCode == http.StatusTooManyRequests:
@@ -205,7 +207,7 @@ func needsSomebody(reason string) bool {
 // remedies say what to do about a failure.
 var remedies = map[string]string{
 	clerkv1alpha1.ReasonSecretKeyUnusable: "put the instance's secret key into the Secret that spec.backendAPI.secretKeyRef names",
-	clerkv1alpha1.ReasonSecretKeyRefused:  "copy the secret key again from Clerk's dashboard; it may have been revoked",
+	clerkv1alpha1.ReasonSecretKeyRefused:  "it may have been revoked; make a new secret key in Clerk's dashboard",
 	clerkv1alpha1.ReasonWrongInstance: "use the key of the instance that is mirrored, or name the other one in spec.instanceID if " +
 		"it is meant to take its place",
 	clerkv1alpha1.ReasonUnreachable:       "check that the operator may connect to spec.backendAPI.url; it is tried again",
@@ -255,7 +257,7 @@ func (a *attempt) project(config *clerkv1alpha1.ClerkInstance, now time.Time) {
 	if a.run != nil && !a.over {
 		status.Progress = a.run.Progress
 	}
-	projectFreshness(config, now)
+	projectFreshness(config, now, a.run != nil && !a.over && a.err == nil)
 	for i := range config.Status.Conditions {
 		switch condition := &config.Status.Conditions[i]; condition.Type {
 		case clerkv1alpha1.ConditionBackendAPIReady, clerkv1alpha1.ConditionSynced,
@@ -318,10 +320,10 @@ func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance) {
 // projectRepairs tells that webhooks did not deliver. That they do again is shown by a full sync without repairs, or by
 // an incremental one after an event arrived.
 func (a *attempt) projectRepairs(config *clerkv1alpha1.ClerkInstance) {
-	if repaired := a.run.Repaired(); repaired > 0 {
+	if repaired := describeCounts(a.run.Repaired()); repaired != "" {
 		setCondition(config, clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonRepairsNeeded,
 			fmt.Sprintf("a sync had to repair what webhooks should have delivered (%s); check the endpoint in Clerk's dashboard",
-				describeCounts(a.run.Outcome().Written)))
+				repaired))
 		return
 	}
 	fresh := meta.FindStatusCondition(config.Status.Conditions, clerkv1alpha1.ConditionFresh)
@@ -337,8 +339,9 @@ func setFresh(config *clerkv1alpha1.ClerkInstance) {
 		"webhooks delivered what the last sync read")
 }
 
-// projectFreshness tells when syncs stay out. That webhooks fail is not replaced by that: it says so already.
-func projectFreshness(config *clerkv1alpha1.ClerkInstance, now time.Time) {
+// projectFreshness tells when syncs stay out; one that is running does not, however long it takes. That webhooks fail is
+// not replaced by that: it says so already.
+func projectFreshness(config *clerkv1alpha1.ClerkInstance, now time.Time, running bool) {
 	fresh := meta.FindStatusCondition(config.Status.Conditions, clerkv1alpha1.ConditionFresh)
 	last := now
 	switch {
@@ -347,10 +350,12 @@ func projectFreshness(config *clerkv1alpha1.ClerkInstance, now time.Time) {
 	case fresh != nil && fresh.Reason != clerkv1alpha1.ReasonUpToDate:
 		last = fresh.LastTransitionTime.Time // since the first sync was begun
 	}
+	overdue := now.After(backfill.Overdue(config, last))
 	switch {
 	case fresh != nil && fresh.Reason == clerkv1alpha1.ReasonRepairsNeeded:
 	case fresh != nil && fresh.Reason == clerkv1alpha1.ReasonSyncOverdue && config.Status.Sync.LastSuccessTime == nil:
-	case now.After(backfill.Overdue(config, last)):
+	case overdue && running: // it stays what it is until the sync has ended
+	case overdue:
 		setCondition(config, clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonSyncOverdue,
 			"no sync has succeeded for two intervals; see the condition Synced")
 	case config.Status.Sync.LastFullTime == nil:

@@ -148,7 +148,7 @@ func (r *SyncReconciler) begin(
 		}
 	}
 	if syncType == clerkv1alpha1.SyncFull {
-		if a.roles, err = roleKeys(ctx, a.api); err != nil {
+		if a.roles, err = roleKeys(ctx, a.api); err != nil && !clerkapi.IsOrganizationsOff(err) {
 			return err
 		}
 	}

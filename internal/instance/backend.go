@@ -53,6 +53,9 @@ func misusedKey(key string) string {
 		return "it is the publishable key (pk_…); the secret key begins with sk_live_ or sk_test_"
 	case strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }):
 		return "it has characters that no secret key has; copy it again from Clerk's dashboard"
+	case !strings.HasPrefix(key, "sk_"):
+		// What is no secret key of Clerk is nothing that Clerk, or whoever url names, should be sent.
+		return "it is no secret key of Clerk, which begins with sk_live_ or sk_test_"
 	}
 	return ""
 }

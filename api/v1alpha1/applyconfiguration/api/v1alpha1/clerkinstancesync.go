@@ -20,7 +20,7 @@ type ClerkInstanceSyncApplyConfiguration struct {
 	// full is how often everything is read. Only that finds changed organizations, changed roles and deletions.
 	Full *v1.Duration `json:"full,omitempty"`
 	// maxDeletions is how many objects of a kind one sync may delete, as a number or as a percentage of those that are
-	// mirrored, rounded up. Above it none of the kind is deleted, and the condition PruneHeld says what to do.
+	// mirrored, rounded up. Above it nothing is deleted, and the condition PruneHeld says what to do.
 	MaxDeletions *intstr.IntOrString `json:"maxDeletions,omitempty"`
 }
 
