@@ -118,20 +118,41 @@ func (r *ClerkOrganizationReconciler) fate(
 	if organization.Annotations[clerkv1alpha1.AnnotationRetain] == "true" {
 		return time.Time{}, "the annotation " + clerkv1alpha1.AnnotationRetain + " is set", nil
 	}
-	if organization.Status.TenantClass == "" {
-		return time.Time{}, "no ClerkTenantClass said that it may be deleted", nil
-	}
-	var class clerkv1alpha1.ClerkTenantClass
-	err = r.client.Get(ctx, client.ObjectKey{Name: organization.Status.TenantClass}, &class)
+	class, err := r.lastClassOf(ctx, organization)
 	switch {
-	case apierrors.IsNotFound(err):
-		return time.Time{}, "its ClerkTenantClass " + organization.Status.TenantClass + " is gone", nil
 	case err != nil:
-		return time.Time{}, "", fmt.Errorf("reading ClerkTenantClass %s: %w", organization.Status.TenantClass, err)
+		return time.Time{}, "", err
+	case class == nil && organization.Status.TenantClass != "":
+		return time.Time{}, "its ClerkTenantClass " + organization.Status.TenantClass + " is gone", nil
+	case class == nil:
+		return time.Time{}, "no ClerkTenantClass said that it may be deleted", nil
 	case class.DeletionPolicy() == clerkv1alpha1.DeletionRetain:
 		return time.Time{}, "ClerkTenantClass " + class.Name + " retains namespaces", nil
 	}
 	return organization.DeletionTimestamp.Add(class.GracePeriod()), "", nil
+}
+
+// lastClassOf returns the class that a deleted organization's namespace is of; nil when there is none any more. A namespace
+// that is not recorded was made a moment ago, as the organization was being deleted, by the class that selects it now.
+func (r *ClerkOrganizationReconciler) lastClassOf(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+) (*clerkv1alpha1.ClerkTenantClass, error) {
+	status := organization.Status
+	switch {
+	case status.TenantClass == "" && status.Namespace.Name == "":
+		return r.classOf(ctx, organization)
+	case status.TenantClass == "":
+		return nil, nil
+	}
+	class := &clerkv1alpha1.ClerkTenantClass{}
+	err := r.client.Get(ctx, client.ObjectKey{Name: status.TenantClass}, class)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading ClerkTenantClass %s: %w", status.TenantClass, err)
+	}
+	return class, nil
 }
 
 // deleteNamespace deletes the namespace and waits for it to be gone. Finalizers of others in it are theirs to remove.
