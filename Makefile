@@ -99,6 +99,11 @@ test: controlplane ## Run the unit tests and those against a real API server.
 test-e2e: controlplane build ## Run the built manager, the kustomize output and real deliveries against a real control plane.
 	go test $(RACE) -tags=e2e -count=1 -shuffle=on -timeout=30m ./test/e2e/...
 
+.PHONY: bench
+bench: controlplane build ## Measure the operator against a raw client that makes the same writes; the results are docs/benchmarks.md.
+	@go build -o bin/bench ./test/bench
+	@bin/bench -out docs/benchmarks.md
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME.
 	@for package in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \

@@ -1,0 +1,214 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package clerkapi
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/clerk-operator/clerk-operator/test/clerkfake"
+)
+
+func TestReads_askForWhatClerkDocuments(t *testing.T) {
+	for name, tc := range map[string]struct {
+		read      func(context.Context, *Client)
+		wantPath  string
+		wantQuery string
+	}{
+		"instance":               {func(ctx context.Context, c *Client) { _, _ = c.Instance(ctx) }, "/v1/instance", ""},
+		"first users":            {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "") }, "/v1/users", "limit=250&order_by=%2Bcreated_at"},
+		"users after one":        {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "user_a") }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=user_a"},
+		"users after a query":    {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "user_a&limit=1") }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=user_a%26limit%3D1"},
+		"users by change":        {func(ctx context.Context, c *Client) { _, _ = c.Users(ctx, LastModifiedFirst, 500) }, "/v1/users", "limit=250&offset=500&order_by=-updated_at"},
+		"number of users":        {func(ctx context.Context, c *Client) { _, _ = c.CountUsers(ctx) }, "/v1/users/count", ""},
+		"user":                   {func(ctx context.Context, c *Client) { _, _, _ = c.User(ctx, userID) }, "/v1/users/" + userID, ""},
+		"oldest organizations":   {func(ctx context.Context, c *Client) { _, _ = c.Organizations(ctx, OldestFirst, 0) }, "/v1/organizations", "limit=250&offset=0&order_by=%2Bcreated_at"},
+		"newest organizations":   {func(ctx context.Context, c *Client) { _, _ = c.Organizations(ctx, NewestFirst, 250) }, "/v1/organizations", "limit=250&offset=250&order_by=-created_at"},
+		"organization":           {func(ctx context.Context, c *Client) { _, _, _, _ = c.Organization(ctx, organizationID) }, "/v1/organizations/" + organizationID, "include_members_count=true"},
+		"oldest memberships":     {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, OldestFirst, 250) }, "/v1/organization_memberships", "limit=250&offset=250&order_by=%2Bcreated_at"},
+		"newest memberships":     {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, NewestFirst, 0) }, "/v1/organization_memberships", "limit=250&offset=0&order_by=-created_at"},
+		"one's memberships":      {func(ctx context.Context, c *Client) { _, _ = c.MembershipsOf(ctx, organizationID, 7) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&offset=7&order_by=%2Bcreated_at"},
+		"one's membership":       {func(ctx context.Context, c *Client) { _, _ = c.MembershipOf(ctx, organizationID, userID) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&order_by=%2Bcreated_at&user_id=" + userID},
+		"the instance's roles":   {func(ctx context.Context, c *Client) { _, _ = c.Roles(ctx) }, "/v1/organization_roles", "limit=100"},
+		"users from the newest":  {func(ctx context.Context, c *Client) { _, _ = c.Users(ctx, NewestFirst, 0) }, "/v1/users", "limit=250&offset=0&order_by=-created_at"},
+		"users after themselves": {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, userID) }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=" + userID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			s := newStub(t, answer{body: emptyListing})
+			tc.read(t.Context(), s.client)
+			g.Expect(s.requests()).To(HaveLen(1))
+			g.Expect(s.requests()[0].URL.Path).To(Equal(tc.wantPath))
+			g.Expect(s.requests()[0].URL.RawQuery).To(Equal(tc.wantQuery))
+		})
+	}
+	t.Run("below the URL", func(t *testing.T) {
+		g := NewWithT(t)
+		s := newStub(t, answer{body: instanceBody})
+		_, err := NewClients(NewMetrics(prometheus.NewRegistry())).For("test", s.URL+"/", secretKey).Instance(t.Context())
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(s.requests()[0].URL.Path).To(Equal("/v1/instance"))
+	})
+}
+
+func TestLists_countWhatCannotBeUsed(t *testing.T) {
+	user, organization := `{"id":"`+userID+`"}`, `{"id":"`+organizationID+`"}`
+	membership := fmt.Sprintf(`{"id":%q,"organization":%s,"public_user_data":{"user_id":%q}}`, membershipID, organization, userID)
+	unusable := []string{`null`, `1`, `"x"`, `[]`, `{}`, `{"id":""}`, `{"id":1}`, `{"id":"../x"}`, `{"id":"sess_x"}`}
+	list := func(items ...string) string {
+		joined := ""
+		for i, item := range append(items, unusable...) {
+			if i > 0 {
+				joined += ","
+			}
+			joined += item
+		}
+		return "[" + joined + "]"
+	}
+	t.Run("users", func(t *testing.T) {
+		g := NewWithT(t)
+		page, err := newStub(t, answer{body: list(user, organization)}).client.UsersAfter(t.Context(), "")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(page.Items).To(HaveExactElements(HaveField("ID", userID)))
+		g.Expect(page.Listed).To(Equal(2 + len(unusable)))
+		g.Expect(page.Total).To(Equal(-1))
+	})
+	t.Run("organizations", func(t *testing.T) {
+		g := NewWithT(t)
+		page, err := newStub(t, answer{body: `{"total_count":70,"data":` + list(user, organization) + `}`}).client.
+			Organizations(t.Context(), OldestFirst, 0)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(page.Items).To(HaveExactElements(HaveField("ID", organizationID)))
+		g.Expect(page.Listed).To(Equal(2 + len(unusable)))
+		g.Expect(page.Total).To(Equal(70))
+	})
+	t.Run("memberships", func(t *testing.T) {
+		g := NewWithT(t)
+		of := fmt.Sprintf(`{"id":%q,"organization":%s}`, membershipID, organization)
+		page, err := newStub(t, answer{body: `{"total_count":70,"data":` + list(membership, of, user) + `}`}).client.
+			Memberships(t.Context(), OldestFirst, 0)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(page.Items).To(HaveExactElements(HaveField("ID", membershipID)))
+		g.Expect(page.Listed).To(Equal(3 + len(unusable)))
+	})
+	t.Run("nothing", func(t *testing.T) {
+		g := NewWithT(t)
+		page, err := newStub(t, answer{body: "[]"}).client.UsersAfter(t.Context(), "")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(page.Items).To(BeEmpty())
+		g.Expect(page.Listed).To(BeZero())
+	})
+}
+
+func TestOrganization_tellsItsMembersWhereClerkDoes(t *testing.T) {
+	for count, want := range map[string]int{
+		`,"members_count":3`: 3, `,"members_count":0`: 0, ``: -1, `,"members_count":null`: -1, `,"members_count":"3"`: -1,
+		`,"members_count":1.5`: -1,
+	} {
+		t.Run(count, func(t *testing.T) {
+			g := NewWithT(t)
+			organization, _, members, err := newStub(t, answer{body: `{"id":"` + organizationID + `"` + count + `}`}).client.
+				Organization(t.Context(), organizationID)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(organization.ID).To(Equal(organizationID))
+			g.Expect(members).To(Equal(want))
+		})
+	}
+}
+
+// The stand-in accepts and answers what Clerk's OpenAPI document says, and refuses other parameters.
+func TestReads_understandClerk(t *testing.T) {
+	g := NewWithT(t)
+	c := clerkfake.New(clerkfake.Config{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	client := NewClients(NewMetrics(prometheus.NewRegistry())).For("test", server.URL, c.SecretKey())
+	client.transport().limiter = rate.NewLimiter(rate.Inf, 1)
+	users := []clerkfake.User{c.CreateUser(clerkfake.User{Email: "a@example.com"}), c.CreateUser(clerkfake.User{Banned: true})}
+	organization := c.CreateOrganization(clerkfake.Organization{Name: "Acme", Slug: "acme"})
+	membership, err := c.AddMember(organization.ID, users[0].ID, "org:admin")
+	g.Expect(err).NotTo(HaveOccurred())
+
+	instance, err := client.Instance(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(instance.ID).To(Equal(c.InstanceID()))
+	count, err := client.CountUsers(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(count).To(Equal(2))
+	roles, err := client.Roles(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(roles).To(ContainElements(Role{Key: "org:admin"}, Role{Key: "org:member"}))
+
+	first, err := client.UsersAfter(t.Context(), "")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(first.Items).To(HaveExactElements(HaveField("ID", users[0].ID), HaveField("ID", users[1].ID)))
+	rest, err := client.UsersAfter(t.Context(), users[0].ID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(rest.Items).To(HaveExactElements(HaveField("ID", users[1].ID)))
+	changed, err := client.Users(t.Context(), LastModifiedFirst, 1)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(changed.Items).To(HaveExactElements(HaveField("ID", users[0].ID)))
+	organizations, err := client.Organizations(t.Context(), NewestFirst, 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(organizations.Items).To(HaveExactElements(HaveField("ID", organization.ID)))
+	g.Expect(organizations.Total).To(Equal(1))
+
+	isTheMembership := HaveExactElements(SatisfyAll(HaveField("ID", membership.ID), HaveField("Organization.ID", organization.ID),
+		HaveField("PublicUserData.UserID", users[0].ID), HaveField("Role", "org:admin")))
+	memberships, err := client.Memberships(t.Context(), OldestFirst, 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(memberships.Items).To(isTheMembership)
+	memberships, err = client.MembershipsOf(t.Context(), organization.ID, 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(memberships.Items).To(isTheMembership)
+	found, err := client.MembershipOf(t.Context(), organization.ID, users[0].ID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(found).To(HaveField("ID", membership.ID))
+	found, err = client.MembershipOf(t.Context(), organization.ID, users[1].ID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(found).To(BeNil(), "who is no member")
+	expectSingleObjects(t, g, client, users[1], organization)
+}
+
+// A server that does not know the filter answers with somebody else's membership.
+func TestMembershipOf_isOfTheUser(t *testing.T) {
+	g := NewWithT(t)
+	membership := func(user string) string {
+		return fmt.Sprintf(`{"id":%q,"organization":{"id":%q},"public_user_data":{"user_id":%q}}`, membershipID+user[5:6], organizationID, user)
+	}
+	s := newStub(t,
+		answer{body: `{"data":[` + membership("user_other") + `],"total_count":1}`},
+		answer{body: `{"data":[` + membership("user_other") + `,null,` + membership(userID) + `],"total_count":3}`},
+	)
+	found, err := s.client.MembershipOf(t.Context(), organizationID, userID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(found).To(BeNil())
+	found, err = s.client.MembershipOf(t.Context(), organizationID, userID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(found).To(HaveField("PublicUserData.UserID", userID))
+}
+
+func expectSingleObjects(t *testing.T, g Gomega, client *Client, user clerkfake.User, organization clerkfake.Organization) {
+	t.Helper()
+	gotUser, readAt, err := client.User(t.Context(), user.ID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(gotUser).To(SatisfyAll(HaveField("ID", user.ID), HaveField("Banned", BeEquivalentTo(true))))
+	g.Expect(readAt).To(BeTemporally("~", time.Now(), time.Minute))
+	gotOrganization, readAt, members, err := client.Organization(t.Context(), organization.ID)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(gotOrganization).To(HaveField("Name", "Acme"))
+	g.Expect(members).To(Equal(1))
+	g.Expect(readAt).To(BeTemporally("~", time.Now(), time.Minute))
+	_, _, err = client.User(t.Context(), "user_nobody")
+	g.Expect(IsNotFound(err)).To(BeTrue())
+	_, _, _, err = client.Organization(t.Context(), "org_none")
+	g.Expect(IsNotFound(err)).To(BeTrue())
+}
