@@ -462,10 +462,14 @@ func TestFirstFull_waitsForNothing(t *testing.T) {
 	w := newWorld(t)
 	now := w.clock.Now()
 	young := w.clerk.CreateUser(clerkfake.User{CreatedAt: now, UpdatedAt: now})
+	nobody := clerkfake.User{ID: newUserID(), CreatedAt: now, UpdatedAt: now}
+	w.deliver(nobody)
 	run := w.begin(clerkv1alpha1.SyncFull)
 	w.until(run, clerkv1alpha1.SyncDeletions)
 	w.states(stored, young.ID)
-	w.Expect(w.step(run)).To(Equal(Next{Done: true}))
+	w.Expect(w.step(run)).To(BeZero(), "who is mirrored and not listed is asked for at once")
+	w.Expect(w.step(run)).To(Equal(Next{Done: true, Wrote: true}))
+	w.states(deleted, nobody.ID)
 }
 
 func TestFull_mirrorsMembersOnly(t *testing.T) {

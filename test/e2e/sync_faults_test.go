@@ -325,17 +325,19 @@ func TestSync_believesNoKeyThatKnowsNothingOfWhatIsMirrored(t *testing.T) {
 	w.Expect(b.mirrored()).To(Equal(before))
 }
 
-// The first key of an instance is believed when nothing is mirrored yet that it could know.
-func TestSync_deletesNothingThatCameMeanwhile(t *testing.T) {
+// The first key of an instance is believed while nothing is mirrored that it should know.
+func TestSync_deletesNothingThatCameFromAnotherInstanceMeanwhile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	gate := make(chan struct{})
 	b := w.backedBy(func(c *clerkfake.Clerk) { c.Inject(clerkfake.Fault{Path: "/v1/organization_memberships", Block: gate}) })
 	w.Eventually(b.listings).Should(ContainElement("organization_memberships 0"))
-	u := w.user()
+	u := w.newUser()
+	ignored := w.deliver(w.event("user.created", u.Data())) == "ignored"
 	b.clerk.ClearFaults()
 	close(gate)
 	b.synced()
-	w.Consistently(w.gone(userObject(u.ID))).Should(BeFalse())
+	b.resync()
+	w.Expect(w.gone(userObject(u.ID))()).To(Equal(ignored), "what was stored stays")
 	w.Expect(w.tombstones(u.ID)()).To(BeEmpty())
 }
