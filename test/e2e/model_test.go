@@ -31,6 +31,9 @@ import (
 // if the user is neither banned nor deprovisioned and the class knows the role. An ID has a tombstone if its deletion's
 // event arrived, or if it was mirrored when a sync found that Clerk has it no more.
 //
+// Of several memberships of a user in an organization the newest counts. There is one in Clerk, so there are several here
+// only until the ends of the others arrive.
+//
 // Forbidden: any other object of the instance, a tombstone of what there is in Clerk, any other namespace that is labelled
 // as an organization's, and any other binding that names a user.
 //
@@ -146,6 +149,10 @@ func (h *history) model(want facts, mayBeBuried map[string]bool) {
 		membersOf[m.OrganizationID]++
 		want.membership(m, h.end.users[m.UserID], slices.Contains(h.selected, m.OrganizationID))
 	}
+	for _, m := range h.superseded() {
+		membersOf[m.OrganizationID]++
+		want.superseded(m)
+	}
 	for id, user := range h.end.users {
 		want.user(user, organizationsOf[id])
 	}
@@ -165,11 +172,7 @@ func (h *history) model(want facts, mayBeBuried map[string]bool) {
 
 // mustBeBuried says whether an ID that is gone from Clerk must have a tombstone.
 func (h *history) mustBeBuried(id string) bool {
-	arrived := h.sent
-	if h.isLate {
-		arrived = slices.Concat(h.sent, h.lost)
-	}
-	if h.tells(arrived, id, true) {
+	if h.tells(h.sent, id, true) || h.isLate && h.tells(h.late, id, true) {
 		return true
 	}
 	for _, m := range h.joined {
@@ -183,8 +186,21 @@ func (h *history) mustBeBuried(id string) bool {
 // tells says whether there is an event of an ID among events: of its deletion, or of its life.
 func (h *history) tells(events []clerkfake.Event, id string, ofDeletion bool) bool {
 	return slices.ContainsFunc(events, func(e clerkfake.Event) bool {
-		return strings.HasSuffix(e.Type, ".deleted") == ofDeletion && h.about[e.Message.ID] == id
+		return isDeletion(e) == ofDeletion && h.about[e.Message.ID] == id
 	})
+}
+
+func isDeletion(event clerkfake.Event) bool { return strings.HasSuffix(event.Type, ".deleted") }
+
+// superseded are the memberships of which the end is held back although the member has a new one.
+func (h *history) superseded() []clerkfake.Membership {
+	var found []clerkfake.Membership
+	for _, m := range h.joined {
+		if h.manner == complete && !h.isLate && h.tells(h.late, m.ID, true) {
+			found = append(found, m)
+		}
+	}
+	return found
 }
 
 // subject is the ID that an event is about.
@@ -226,11 +242,21 @@ func (f facts) organization(o clerkfake.Organization, members int, selected bool
 	f[fact{"ClerkOrganization", o.ID}] = fmt.Sprintf("%+v", details)
 }
 
-func (f facts) membership(m clerkfake.Membership, user clerkfake.User, selected bool) {
-	details := membershipDetails{
+func (f facts) superseded(m clerkfake.Membership) {
+	details := detailsOf(m)
+	details.Ready = "False Superseded"
+	f[fact{"ClerkOrganizationMembership", m.ID}] = fmt.Sprintf("%+v", details)
+}
+
+func detailsOf(m clerkfake.Membership) membershipDetails {
+	return membershipDetails{
 		OrganizationID: m.OrganizationID, UserID: m.UserID, Role: m.Role,
 		CreatedAt: m.CreatedAt.UnixMilli(), UpdatedAt: m.UpdatedAt.UnixMilli(),
 	}
+}
+
+func (f facts) membership(m clerkfake.Membership, user clerkfake.User, selected bool) {
+	details := detailsOf(m)
 	role, mapped := clusterRoles[m.Role]
 	switch {
 	case user.Banned || user.Deprovisioned:

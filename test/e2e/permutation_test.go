@@ -38,16 +38,17 @@ const (
 	convergence = 2 * time.Minute
 )
 
-// manner is how the events of a history reach the operator. All of them come in any order, some of them twice.
+// manner is how the events of a history reach the operator. They come in any order, and some of them twice.
 type manner string
 
 const (
-	// complete is all of them, while Clerk's Backend API answers nothing: no sync is needed.
+	// complete is all of them, while Clerk's Backend API answers nothing: no sync is needed. In half of the histories the
+	// ends of memberships that a new one superseded come last.
 	complete manner = "complete, without the Backend API"
-	// lossy is some of them, and then one sync.
+	// lossy is some of them, then more happens of which nothing is heard, and then there is one sync.
 	lossy manner = "lossy, then a sync"
-	// belated is some of them, then one sync, then the others: what was lost comes after all.
-	belated manner = "lossy, then a sync, then what was lost"
+	// belated is the same, but what was lost arrives after all, while the sync runs.
+	belated manner = "lossy, then a sync while the rest arrives"
 )
 
 // manners are by the remainder of a history's seed, so that the seed says all.
@@ -155,28 +156,29 @@ func (p *permutations) play(seeds []uint64) {
 	p.class(selected)
 	p.histories = append(p.histories, batch...)
 
-	switch batch[0].manner {
-	case complete:
+	if batch[0].manner == complete {
 		p.withoutBackend(func() {
-			p.deliver(batch, func(h *history) []clerkfake.Event { return h.sent })
+			p.deliver(batch, sent)
+			p.check(batch)
+			p.deliver(batch, late)
 			p.check(batch)
 		})
-	case lossy:
-		p.deliver(batch, func(h *history) []clerkfake.Event { return h.sent })
-		p.sync(batch)
-		p.check(batch)
-	case belated:
-		p.deliver(batch, func(h *history) []clerkfake.Event { return h.sent })
-		p.sync(batch)
-		p.check(batch)
-		p.withoutBackend(func() {
-			p.deliver(batch, func(h *history) []clerkfake.Event { return h.late })
-			for _, h := range batch {
-				h.isLate = true
-			}
-			p.check(batch)
-		})
+		return
 	}
+	p.deliver(batch, sent)
+	for _, h := range batch {
+		h.goOn()
+		h.isSynced = true
+		for id := range h.names {
+			p.owners[id] = h
+		}
+	}
+	request := p.request()
+	if batch[0].manner == belated {
+		p.deliver(batch, late)
+	}
+	p.Eventually(stored(p.world, p.instance)).Should(HaveField("Status.Sync.LastRequest", request))
+	p.check(batch)
 }
 
 // withoutBackend lets something happen that must not need Clerk's Backend API: it answers nothing meanwhile, and nobody
@@ -193,12 +195,12 @@ func (p *permutations) withoutBackend(happen func()) {
 	}
 }
 
-func (p *permutations) sync(batch []*history) {
-	p.t.Helper()
-	p.resync()
-	for _, h := range batch {
-		h.isSynced = true
-	}
+// sent and late are what deliver delivers.
+func sent(h *history) []clerkfake.Event { return h.sent }
+
+func late(h *history) []clerkfake.Event {
+	h.isLate = true
+	return h.late
 }
 
 // deliver delivers events of each history in their order, and the histories' among each other in a random one.
@@ -315,7 +317,7 @@ type history struct {
 	random *rand.Rand
 	clerk  *clerkfake.Clerk
 
-	// users, organizations and members are those that there are, joined all members that there were.
+	// users, organizations and members are those that there are, joined all members that there were as they were last.
 	users, organizations []string
 	members, joined      []clerkfake.Membership
 	// selected are the organizations that a class is for.
@@ -328,11 +330,13 @@ type history struct {
 	// about is which ID an event is about, by its message's ID.
 	about map[string]string
 
-	// sent are the events in the order in which they are sent, lost those that are not, and late the latter in the order in
-	// which they come after all.
-	sent, lost, late []clerkfake.Event
-	// isSynced and isLate say that the sync and what comes after it have happened.
-	isSynced, isLate bool
+	// cascade says whether there are events of memberships that end with something else.
+	cascade bool
+	// sent are the events in the order in which they are sent, and late those that are not sent with them, in the order in
+	// which they may come after all.
+	sent, late []clerkfake.Event
+	// isGoingOn says that what happens now has no class; isSynced and isLate that there was a sync, and that late came.
+	isGoingOn, isSynced, isLate bool
 	// end is what is left of it in Clerk.
 	end end
 }
@@ -343,7 +347,8 @@ func newHistory(c *clerkfake.Clerk, seed uint64) *history {
 		seed: seed, manner: manners[seed%uint64(len(manners))], random: rand.New(rand.NewPCG(seed, 1)), clerk: c,
 		names: map[string]string{}, about: map[string]string{},
 	}
-	c.CascadeEvents(h.random.IntN(2) == 0)
+	h.cascade = h.random.IntN(2) == 0
+	c.CascadeEvents(h.cascade)
 	for range 2 + h.random.IntN(2) {
 		h.signUp()
 	}
@@ -353,20 +358,59 @@ func newHistory(c *clerkfake.Clerk, seed uint64) *history {
 	for range 2 {
 		h.join()
 	}
-	for left := 8 + h.random.IntN(13); left > 0; {
-		if h.happening()(h) {
-			left--
-		}
-	}
+	h.happen(6 + h.random.IntN(11))
 	h.end = endOf(h)
 
 	trouble := clerkfake.Trouble{Seed: seed, Duplicate: 0.25, Reorder: true}
 	if h.manner != complete {
 		trouble.Loss = []float64{0.1, 0.3, 0.6}[h.random.IntN(3)]
 	}
-	h.sent, h.lost = clerkfake.Arrange(h.events, trouble)
-	h.late, _ = clerkfake.Arrange(h.lost, clerkfake.Trouble{Seed: seed, Reorder: true})
+	h.sent, h.late = clerkfake.Arrange(h.events, trouble)
+	if h.manner == complete && h.random.IntN(2) == 0 {
+		h.holdBack()
+	}
 	return h
+}
+
+// happen lets a number of things happen.
+func (h *history) happen(times int) {
+	for times > 0 {
+		if h.happening()(h) {
+			times--
+		}
+	}
+}
+
+// goOn lets more happen, of which nothing is heard in time.
+func (h *history) goOn() {
+	h.clerk.CascadeEvents(h.cascade)
+	h.isGoingOn = true
+	before := len(h.events)
+	h.steps = append(h.steps, "(what was sent is delivered)")
+	h.happen(2)
+	h.end = endOf(h)
+	h.late = append(h.late, h.events[before:]...)
+	h.random.Shuffle(len(h.late), func(i, j int) { h.late[i], h.late[j] = h.late[j], h.late[i] })
+}
+
+// holdBack makes the ends of superseded memberships late.
+func (h *history) holdBack() {
+	superseded := func(e clerkfake.Event) bool {
+		return slices.ContainsFunc(h.joined, func(old clerkfake.Membership) bool {
+			return old.ID == h.about[e.Message.ID] && slices.ContainsFunc(h.end.memberships, func(m clerkfake.Membership) bool {
+				return m.ID != old.ID && m.UserID == old.UserID && m.OrganizationID == old.OrganizationID
+			})
+		})
+	}
+	var rest []clerkfake.Event
+	for _, event := range h.sent {
+		if isDeletion(event) && superseded(event) {
+			h.late = append(h.late, event)
+		} else {
+			rest = append(rest, event)
+		}
+	}
+	h.sent = rest
 }
 
 // happenings are what can happen, and how likely it is. Each says whether it could.
@@ -532,7 +576,7 @@ func (h *history) found() bool {
 	})
 	h.organizations = append(h.organizations, organization.ID)
 	class := "for which there is no class"
-	if len(h.selected) == 0 || h.random.IntN(3) == 0 {
+	if !h.isGoingOn && (len(h.selected) == 0 || h.random.IntN(3) == 0) {
 		h.selected, class = append(h.selected, organization.ID), "which a class selects"
 	}
 	h.step("%s, %s, is founded", h.name(organization.ID, "o"), class)
@@ -596,6 +640,8 @@ func (h *history) changeRole() bool {
 	if err != nil {
 		panic(err)
 	}
+	at := slices.IndexFunc(h.joined, func(other clerkfake.Membership) bool { return other.ID == m.ID })
+	h.joined[at] = m
 	h.step("%s becomes %s", h.names[m.ID], m.Role)
 	return true
 }
@@ -637,13 +683,15 @@ func (h *history) report(to *strings.Builder, found []difference) {
 	for _, step := range h.steps {
 		to.WriteString("\n    " + step)
 	}
-	to.WriteString("\n  sent: " + h.list(h.sent) + "\n  lost: " + h.list(h.lost))
+	to.WriteString("\n  sent: " + h.list(h.sent))
 	if h.isSynced {
-		to.WriteString("\n  then a sync")
+		to.WriteString("\n  a sync")
 	}
+	told := "\n  not sent: "
 	if h.isLate {
-		to.WriteString("\n  then sent: " + h.list(h.late))
+		told = "\n  sent later: "
 	}
+	to.WriteString(told + h.list(h.late))
 }
 
 func (h *history) list(events []clerkfake.Event) string {

@@ -74,11 +74,9 @@ func (tr *trial) wantUntouched() {
 		HaveField("LastTime", tr.lastTime), HaveField("LastFullTime", tr.lastTime)), tr.about)
 }
 
-// All of them are in trouble at the same time, since a sync gives Clerk some time to recover.
-func TestSync_takesNothingAwayWhenClerkFails(t *testing.T) {
-	t.Parallel()
-	const singleUsers = "/v1/users/"
-	trials := []*trial{
+// troubles are the ways in which Clerk, or something in between, can fail.
+func troubles() []*trial {
+	return []*trial{
 		{about: "500", faults: []clerkfake.Fault{{Status: 500}}, reason: clerkv1alpha1.ReasonServerError},
 		{
 			about: "500 in the middle", faults: []clerkfake.Fault{{Path: "/v1/organization_memberships", Status: 500}},
@@ -111,13 +109,19 @@ func TestSync_takesNothingAwayWhenClerkFails(t *testing.T) {
 		},
 		{
 			about: "empty lists, and 404 of something in between", reason: clerkv1alpha1.ReasonRejected,
-			faults: []clerkfake.Fault{{EmptyLists: true}, {Path: singleUsers, Status: 404, Body: "<html>Not Found</html>"}},
+			faults: []clerkfake.Fault{{EmptyLists: true}, {Path: "/v1/users/", Status: 404, Body: "<html>Not Found</html>"}},
 		},
 		{
 			about: "a page that repeats", faults: []clerkfake.Fault{{RepeatPages: true}}, users: clerkapi.PageSize,
 			reason: clerkv1alpha1.ReasonListingRepeats, blameless: true,
 		},
 	}
+}
+
+// All of them are in trouble at the same time, since a sync gives Clerk some time to recover.
+func TestSync_takesNothingAwayWhenClerkFails(t *testing.T) {
+	t.Parallel()
+	trials := troubles()
 	w, teams := newWorld(t), make([]*team, 0, len(trials))
 	for _, tr := range trials {
 		tr.begin(t)
