@@ -97,7 +97,7 @@ test: controlplane ## Run the unit tests and those against a real API server.
 
 .PHONY: test-e2e
 test-e2e: controlplane build ## Run the built manager, the kustomize output and real deliveries against a real control plane.
-	go test $(RACE) -tags=e2e -count=1 -shuffle=on -timeout=30m ./test/e2e/...
+	go test $(RACE) -tags=e2e -count=1 -shuffle=on -parallel=4 -timeout=40m ./test/e2e/...
 
 .PHONY: bench
 bench: controlplane build ## Measure the operator against a raw client that makes the same writes; the results are docs/benchmarks.md.
