@@ -344,6 +344,26 @@ func TestFull_forgetsWhoIsNoMemberAnyMore(t *testing.T) {
 	w.Expect(run.Outcome().Written).To(Equal(map[clerk.Kind]int{clerk.KindUser: 1, clerk.KindMembership: 1}), "it is no repair")
 }
 
+// Who is a member here stays: with the membership, whose deletion is held.
+func TestFull_keepsMembersWhileDeletionsAreHeld(t *testing.T) {
+	w := newWorld(t)
+	w.config.Spec.Users.Mirror = clerkv1alpha1.UserMirrorMembers
+	acme := w.tenant(4)
+	w.full()
+	for _, membership := range acme.memberships[:3] {
+		w.Expect(w.clerk.RemoveMember(membership.ID)).To(Succeed())
+	}
+	run := w.full()
+	w.Expect(run.Outcome().Held[clerk.KindMembership]).To(HaveLen(3))
+	w.states(stored, membershipIDs(acme.memberships)...)
+	w.states(stored, userIDs(acme.users)...)
+	w.config.Annotations[clerkv1alpha1.AnnotationReleasePrune] = Token(run.Outcome().Held)
+	w.full()
+	w.states(deleted, membershipIDs(acme.memberships[:3])...)
+	w.states(evicted, userIDs(acme.users[:3])...)
+	w.states(stored, acme.users[3].ID)
+}
+
 // A listing that lacks what exists says nothing of who is no member, either.
 func TestFull_forgetsNobodyByAListingWithHoles(t *testing.T) {
 	w := newWorld(t)

@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -271,7 +272,9 @@ func TestRun_aListingThatCannotBeTrustedFails(t *testing.T) {
 			w.clerk.DeleteUser(acme.users[0].ID)
 			w.clerk.Inject(tc.fault)
 			before := w.versions()
-			w.Expect(w.finish(w.begin(clerkv1alpha1.SyncFull))).To(MatchError(tc.want))
+			run := w.begin(clerkv1alpha1.SyncFull)
+			w.Expect(w.finish(run)).To(MatchError(tc.want))
+			w.Expect(run.Progress.Stage).NotTo(Equal(clerkv1alpha1.SyncDeletions), "it has not come to ask for single objects")
 			w.Expect(w.versions()).To(Equal(before), "what is mirrored stays as it is")
 		})
 	}
@@ -326,9 +329,13 @@ func TestRun_readsUsersAnewWhenTheLastOneIsGone(t *testing.T) {
 
 // A row that goes while a listing is read makes all that come after it move up, and one of them would be missed.
 func TestRun_missesNothingOfAListingThatMoves(t *testing.T) {
-	for name, drop := range map[string]int{"a row that was read": 0, "the last row that was read": 1, "a row that comes": 3} {
+	for name, drop := range map[string][]int{
+		"a row that was read": {0}, "the last row that was read": {1}, "two rows that were read": {0, 1}, "a row that comes": {3},
+		"one of both": {0, 4}, "three of both": {0, 1, 2},
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, pagesOf(2))
+			w.config.Spec.BackendAPI.Sync.MaxDeletions = new(intstr.FromString("100%"))
 			all := make([]string, 5)
 			for i := range all {
 				all[i] = w.tenant(0).ID
@@ -336,13 +343,17 @@ func TestRun_missesNothingOfAListingThatMoves(t *testing.T) {
 			w.full()
 			run := w.begin(clerkv1alpha1.SyncFull)
 			w.step(run)
-			w.clerk.DeleteOrganization(all[drop])
+			var gone []string
+			for _, i := range drop {
+				gone = append(gone, all[i])
+				w.clerk.DeleteOrganization(all[i])
+			}
 			w.Expect(w.finish(run)).To(Succeed())
 			w.Expect(run.Outcome().Unlisted).To(BeZero())
 			w.succeeded(run)
 			w.full() // one that was read before it went is for the next sync
-			w.states(deleted, all[drop])
-			w.states(stored, slices.Delete(all, drop, drop+1)...)
+			w.states(deleted, gone...)
+			w.states(stored, slices.DeleteFunc(all, func(id string) bool { return slices.Contains(gone, id) })...)
 		})
 	}
 }

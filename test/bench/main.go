@@ -60,7 +60,7 @@ func (b *bench) say(format string, args ...any) {
 
 func main() {
 	out := flag.String("out", "", "The file that the page is written to, beside standard output.")
-	rounds := flag.Int("rounds", 7, "How many rounds of each side are counted.")
+	rounds := flag.Int("rounds", 5, "How many rounds of each side are counted.")
 	patience := flag.Duration("patience", time.Minute,
 		"How much longer it may take altogether because something else keeps the machine busy.")
 	only := flag.String("only", "", "The scenarios to run, separated by commas; all by default.")

@@ -59,7 +59,7 @@ func (d difference) String() string {
 }
 
 // compare finds the differences, in order; tombstones that are allowed are none.
-func compare(want, have facts, mayBeBuried func(id string) bool) []difference {
+func compare(want, have facts, mayBeBuried map[string]bool) []difference {
 	var found []difference
 	for f, details := range want {
 		if have[f] != details {
@@ -67,7 +67,7 @@ func compare(want, have facts, mayBeBuried func(id string) bool) []difference {
 		}
 	}
 	for f, details := range have {
-		if _, ok := want[f]; !ok && (f.what != factTombstone || !mayBeBuried(f.id)) {
+		if _, ok := want[f]; !ok && (f.what != factTombstone || !mayBeBuried[f.id]) {
 			found = append(found, difference{f, "", details})
 		}
 	}
