@@ -265,16 +265,14 @@ func (h *Handler) store(
 		}
 	}
 	source := clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()}
-	if event.Membership != nil {
-		if err := h.storeOrganization(ctx, event.Membership.OrganizationObject(source)); err != nil {
-			return "", err
-		}
-	}
 	object := event.Object(source)
 	if len(object.Dropped) > 0 {
 		logr.FromContextOrDiscard(ctx).Info("Left out what the cluster could not hold", "id", object.ID, "fields", object.Dropped)
 	}
 	result, err := h.mirror.Apply(ctx, object)
+	if err == nil && event.Membership != nil && result != mirror.Stale {
+		err = h.storeOrganization(ctx, event.Membership.OrganizationObject(source))
+	}
 	return string(result), err
 }
 
@@ -288,8 +286,9 @@ func (h *Handler) isWanted(ctx context.Context, config *clerkv1alpha1.ClerkInsta
 	return h.mirror.HasMembership(ctx, config.Name, userID)
 }
 
-// storeOrganization mirrors an unknown organization from a membership's event: its own event may never arrive. That it
-// cannot be stored is no reason to refuse the membership.
+// storeOrganization mirrors an unknown organization from a membership's event: its own event may never arrive. A stale
+// event is not believed about it, as the organization may be gone, too. That it cannot be stored is no reason to refuse
+// the membership.
 func (h *Handler) storeOrganization(ctx context.Context, organization *clerk.Object) error {
 	if organization == nil {
 		return nil
