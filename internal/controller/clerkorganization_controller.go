@@ -32,7 +32,7 @@ type ClerkOrganizationReconciler struct {
 	secrets *schedule
 }
 
-// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations,verbs=get;list;watch;create;patch;delete;mirror;manage
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,resourceNames=clerk-organization,verbs=create;patch

@@ -30,7 +30,7 @@ import (
 // to be deleted, and changes nothing else.
 type ClerkOrganizationMembershipReconciler struct{ base }
 
-// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizationmemberships,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizationmemberships,verbs=get;list;watch;create;patch;delete;mirror
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizationmemberships/status,verbs=patch
 
 // SetupWithManager watches memberships and everything that decides on them.

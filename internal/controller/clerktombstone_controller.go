@@ -22,7 +22,7 @@ const tombstoneLifetime = 90 * 24 * time.Hour
 // ClerkTombstoneReconciler removes a tombstone when nothing from before the deletion can be replayed any more.
 type ClerkTombstoneReconciler struct{ base }
 
-// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones,verbs=get;list;watch;create;patch;delete;mirror
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones/status,verbs=patch
 
 // SetupWithManager watches tombstones.

@@ -25,7 +25,7 @@ import (
 // memberships are gone. It changes no bindings: that is the organization's.
 type ClerkUserReconciler struct{ base }
 
-// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers,verbs=get;list;watch;create;patch;delete;mirror
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers/status,verbs=patch
 
 // SetupWithManager watches users, what they are members of and where they are named.
