@@ -102,12 +102,21 @@ type ClerkOrganizationStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	Members *int32 `json:"members,omitempty"`
 
-	// secretHash is a digest of what was last written to the Secret clerk-organization. The operator may not read
-	// Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
+	// secretHash is a digest of what was last written to the Secret clerk-organization and to the copies of Secrets. The
+	// operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	SecretHash string `json:"secretHash,omitempty"`
+
+	// secrets are the names of the Secrets that were copied into the namespace.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 // +kubebuilder:object:root=true

@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -35,6 +37,38 @@ type ClerkTenantClassSpec struct {
 	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=64
 	Access []ClerkTenantClassAccess `json:"access,omitempty"`
+
+	// quota bounds what a tenant may use in its namespace: the spec of a ResourceQuota.
+	// +optional
+	Quota *corev1.ResourceQuotaSpec `json:"quota,omitempty"`
+
+	// limits are the defaults and bounds of a tenant's single containers, pods and claims: the spec of a LimitRange.
+	// +optional
+	Limits *corev1.LimitRangeSpec `json:"limits,omitempty"`
+
+	// networkIsolation is Isolated for a namespace whose pods reach each other and DNS and nothing else, in either
+	// direction, or None. What else they may reach, networkPolicies add. The cluster's network has to enforce
+	// NetworkPolicies.
+	// +optional
+	// +kubebuilder:default=Isolated
+	NetworkIsolation NetworkIsolation `json:"networkIsolation,omitempty"`
+
+	// networkPolicies are further NetworkPolicies of every namespace of the class.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=0
+	// +kubebuilder:validation:MaxItems=32
+	NetworkPolicies []ClerkTenantClassNetworkPolicy `json:"networkPolicies,omitempty"`
+
+	// secrets are copied from the operator's namespace into every namespace of the class, and kept in step. A Secret is
+	// only copied if it has the label clerk-operator.dev/share=true.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=0
+	// +kubebuilder:validation:MaxItems=32
+	Secrets []ClerkTenantClassSecret `json:"secrets,omitempty"`
 
 	// deletion says what happens to the namespace when the organization is deleted. Access always goes at once.
 	// +optional
@@ -107,6 +141,42 @@ type ClerkTenantClassNamespace struct {
 	// +optional
 	// +kubebuilder:default=restricted
 	PodSecurity PodSecurityLevel `json:"podSecurity,omitempty"`
+}
+
+// NetworkIsolation says what a tenant's pods can reach and who can reach them.
+// +kubebuilder:validation:Enum=Isolated;None
+type NetworkIsolation string
+
+const (
+	// NetworkIsolated lets a tenant's pods reach each other and DNS, and nothing else.
+	NetworkIsolated NetworkIsolation = "Isolated"
+	// NetworkOpen leaves a tenant's network as the cluster has it.
+	NetworkOpen NetworkIsolation = "None"
+)
+
+// ClerkTenantClassNetworkPolicy is a NetworkPolicy of every namespace of a class.
+type ClerkTenantClassNetworkPolicy struct {
+	// name of the NetworkPolicy, which is clerk-<name> in the namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self != 'isolation'",message="clerk-isolation is the policy of networkIsolation"
+	Name string `json:"name,omitempty"`
+
+	// spec of the NetworkPolicy.
+	// +required
+	Spec *networkingv1.NetworkPolicySpec `json:"spec,omitempty"`
+}
+
+// ClerkTenantClassSecret is a Secret of the operator's namespace that tenants get a copy of.
+type ClerkTenantClassSecret struct {
+	// name of the Secret, there and in the tenant's namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self != 'clerk-organization'",message="clerk-organization is the Secret that tells a tenant who it is"
+	Name string `json:"name,omitempty"`
 }
 
 // ClerkTenantClassAccess maps a role of Clerk to ClusterRoles.

@@ -17,6 +17,9 @@ const (
 	// LabelMembershipID is a Clerk organization membership ID.
 	LabelMembershipID = GroupName + "/membership-id"
 
+	// LabelShare with the value "true" on a Secret in the operator's namespace lets classes copy it to tenants.
+	LabelShare = GroupName + "/share"
+
 	// LabelManagedBy with the value ManagedBy marks everything that the operator made.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of LabelManagedBy.
@@ -114,6 +117,11 @@ const (
 	// ReasonSecretRefused says that the API server refuses the Secret clerk-organization, as when a tenant has made an
 	// immutable one of that name.
 	ReasonSecretRefused = "SecretRefused"
+	// ReasonSecretNotShared says that a Secret that the class copies does not exist in the operator's namespace, or lacks
+	// the label that lets it be copied.
+	ReasonSecretNotShared = "SecretNotShared"
+	// ReasonGuardrailRefused says that the API server refuses a quota, limit or network policy of the class.
+	ReasonGuardrailRefused = "GuardrailRefused"
 	// ReasonRoleNotBindable says that the operator may not bind a ClusterRole that the class lists.
 	ReasonRoleNotBindable = "RoleNotBindable"
 )

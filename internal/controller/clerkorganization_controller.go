@@ -9,12 +9,14 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
@@ -28,6 +30,8 @@ import (
 // organization's.
 type ClerkOrganizationReconciler struct {
 	base
+	// namespace is the operator's own, which Secrets are copied from.
+	namespace string
 	// secrets says when a Secret is written again although nothing changed: it cannot be read.
 	secrets *schedule
 }
@@ -35,13 +39,14 @@ type ClerkOrganizationReconciler struct {
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations,verbs=get;list;watch;create;patch;delete;mirror;manage
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=secrets,resourceNames=clerk-organization,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=create;patch;delete
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,resourceNames=admin;edit;view,verbs=bind
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // SetupWithManager watches organizations and everything that a tenant is made of or from.
 func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	guardrail := handler.EnqueueRequestsFromMapFunc(labelledOrganization)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("clerkorganization").
 		For(&clerkv1alpha1.ClerkOrganization{}, builder.WithPredicates(specChanged())).
@@ -61,6 +66,11 @@ func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			builder.WithPredicates(changed(contentOfNamespace))).
 		Watches(&rbacv1.RoleBinding{}, handler.EnqueueRequestsFromMapFunc(labelledOrganization),
 			builder.WithPredicates(changed(contentOfBinding))).
+		Watches(&corev1.ResourceQuota{}, guardrail, builder.WithPredicates(changed(contentOfGuardrail))).
+		Watches(&corev1.LimitRange{}, guardrail, builder.WithPredicates(changed(contentOfGuardrail))).
+		Watches(&networkingv1.NetworkPolicy{}, guardrail, builder.WithPredicates(changed(contentOfGuardrail))).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.copiedSecret),
+			builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }
@@ -140,17 +150,16 @@ func (r *ClerkOrganizationReconciler) reconcileTenant(
 		}
 		return err
 	}
-	secretErr := r.reconcileSecret(ctx, organization, config, namespace)
-	namespaceErr := errors.Join(err, secretErr)
+	namespaceErr := errors.Join(err,
+		r.reconcileGuardrails(ctx, organization, class, namespace.Name),
+		r.reconcileSecrets(ctx, organization, config, class, namespace))
 	if namespaceErr != nil {
 		setFailed(organization, clerkv1alpha1.ConditionNamespaceReady, namespaceErr)
 	} else {
 		setCondition(organization, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue,
 			clerkv1alpha1.ReasonProvisioned, "the namespace is as its class wants it")
 	}
-	bindings := tenant.RoleBindings(namespace.Name, organization, config.UsernamePrefix(),
-		grants(organization, class, members))
-	bindingsErr := r.reconcileBindings(ctx, organization, namespace.Name, bindings)
+	bindingsErr := r.reconcileAccess(ctx, organization, config, class, members, namespaceErr)
 	if bindingsErr != nil {
 		setFailed(organization, clerkv1alpha1.ConditionAccessReady, bindingsErr)
 	} else {
@@ -158,6 +167,22 @@ func (r *ClerkOrganizationReconciler) reconcileTenant(
 			clerkv1alpha1.ReasonProvisioned, "the members' bindings exist")
 	}
 	return errors.Join(namespaceErr, bindingsErr)
+}
+
+// reconcileAccess gives members what they are granted. Where what limits the tenant could not be put in place, nobody is
+// given anything that he does not have.
+func (r *ClerkOrganizationReconciler) reconcileAccess(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance,
+	class *clerkv1alpha1.ClerkTenantClass, members []member, unlimited error,
+) error {
+	namespace, granted := organization.Status.Namespace.Name, grants(organization, class, members)
+	if unlimited != nil && hasReason(unlimited, clerkv1alpha1.ReasonGuardrailRefused) {
+		return errors.Join(stalled(clerkv1alpha1.ReasonGuardrailRefused, recheckInterval,
+			"nobody is given access before what limits the tenant is in place"),
+			r.revoke(ctx, organization, namespace, granted))
+	}
+	return r.reconcileBindings(ctx, organization, namespace,
+		tenant.RoleBindings(namespace, organization, config.UsernamePrefix(), granted))
 }
 
 // reconcileOrphan keeps a tenant whose ClerkInstance does not exist as it is, but for access that is to be taken away:

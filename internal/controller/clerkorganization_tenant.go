@@ -102,33 +102,6 @@ func grants(
 	return grants
 }
 
-// reconcileSecret writes the Secret clerk-organization when what it should hold has changed, and now and then to repair
-// it: Secrets of tenants cannot be read.
-func (r *ClerkOrganizationReconciler) reconcileSecret(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance,
-	namespace *corev1.Namespace,
-) error {
-	secret := tenant.Secret(namespace.Name, organization, config)
-	hash, err := tenant.Hash(secret, string(namespace.UID))
-	if err != nil {
-		return fmt.Errorf("hashing the Secret: %w", err)
-	}
-	if organization.Status.SecretHash == hash && !r.secrets.isDue(organization.UID) {
-		return nil
-	}
-	err = r.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
-	if apierrors.IsInvalid(err) {
-		return stalled(clerkv1alpha1.ReasonSecretRefused, recheckInterval,
-			"the API server refuses Secret %s in namespace %s; delete the one that is there", tenant.SecretName, namespace.Name)
-	}
-	if err != nil {
-		return fmt.Errorf("applying Secret %s/%s: %w", namespace.Name, tenant.SecretName, err)
-	}
-	organization.Status.SecretHash = hash
-	r.secrets.done(organization.UID)
-	return nil
-}
-
 // reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Those that nobody is
 // taken from come first and deletions last, so that nobody whose role changes is without access in between.
 func (r *ClerkOrganizationReconciler) reconcileBindings(

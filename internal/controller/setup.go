@@ -46,7 +46,7 @@ type base struct {
 // Setup adds every reconciler to a manager.
 func Setup(
 	ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, m *mirror.Mirror, c clock.PassiveClock,
-	registry prometheus.Registerer,
+	registry prometheus.Registerer, namespace string,
 ) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -65,7 +65,7 @@ func Setup(
 		&ClerkInstanceReconciler{base: b},
 		&ClerkTenantClassReconciler{base: b},
 		&ClerkUserReconciler{base: b},
-		&ClerkOrganizationReconciler{base: b, secrets: newSchedule(c, resyncInterval)},
+		&ClerkOrganizationReconciler{base: b, namespace: namespace, secrets: newSchedule(c, resyncInterval)},
 		&ClerkOrganizationMembershipReconciler{base: b},
 		&ClerkTombstoneReconciler{base: b},
 		&SyncReconciler{base: b, syncer: syncer, clients: clients, metrics: metrics, attempts: map[string]*attempt{}},

@@ -163,6 +163,15 @@ func stalled(reason string, recheck time.Duration, format string, args ...any) e
 	return &stalledError{reason: reason, message: fmt.Sprintf(format, args...), recheck: recheck}
 }
 
+// hasReason says whether an error is, or joins, a stalledError with a reason.
+func hasReason(err error, reason string) bool {
+	if stall := new(stalledError); errors.As(err, &stall) && stall.reason == reason {
+		return true
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	return ok && slices.ContainsFunc(joined.Unwrap(), func(part error) bool { return part != nil && hasReason(part, reason) })
+}
+
 // outcome is what a reconcile ends with: a stalled object is looked at again later or when a watch says so, everything
 // else that failed is tried again with backoff.
 func outcome(err error, otherwise ctrl.Result) (ctrl.Result, error) {

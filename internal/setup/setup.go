@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -62,7 +63,7 @@ func Manager(
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := controller.Setup(ctx, mgr, instances, m, clock.RealClock{}, registry); err != nil {
+	if err := controller.Setup(ctx, mgr, instances, m, clock.RealClock{}, registry, o.Namespace); err != nil {
 		return nil, nil, err
 	}
 	// +kubebuilder:scaffold:builder
@@ -101,6 +102,9 @@ func cacheOptions(namespace string) cache.Options {
 			},
 			&corev1.Namespace{}:                          {Label: managed},
 			&rbacv1.RoleBinding{}:                        {Label: managed},
+			&corev1.ResourceQuota{}:                      {Label: managed},
+			&corev1.LimitRange{}:                         {Label: managed},
+			&networkingv1.NetworkPolicy{}:                {Label: managed},
 			&clerkv1alpha1.ClerkUser{}:                   unowned,
 			&clerkv1alpha1.ClerkOrganization{}:           unowned,
 			&clerkv1alpha1.ClerkOrganizationMembership{}: unowned,

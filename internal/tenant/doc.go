@@ -11,6 +11,8 @@ package tenant
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"maps"
+	"slices"
 	"strings"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -27,6 +29,9 @@ func Labels(organization *clerkv1alpha1.ClerkOrganization) map[string]string {
 		clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID,
 	}
 }
+
+// sortedKeys returns the keys of a map in their order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // digest returns the first letters and digits of a string's SHA-256, fit for names.
 func digest(s string, length int) string {

@@ -49,10 +49,20 @@ func Secret(
 		WithData(data)
 }
 
-// Hash returns a digest of an apply configuration in the namespace with the given UID. It tells whether there is
-// anything to write where the operator may not read what it wrote.
-func Hash(secret *corev1ac.SecretApplyConfiguration, namespaceUID string) (string, error) {
-	encoded, err := json.Marshal(secret)
+// SecretCopy returns a tenant's copy of a Secret: its type and data, and none of its labels and annotations.
+func SecretCopy(
+	namespace string, organization *clerkv1alpha1.ClerkOrganization, source *corev1.Secret,
+) *corev1ac.SecretApplyConfiguration {
+	return corev1ac.Secret(source.Name, namespace).
+		WithLabels(Labels(organization)).
+		WithType(source.Type).
+		WithData(source.Data)
+}
+
+// Hash returns a digest of apply configurations in the namespace with the given UID. It tells whether there is anything
+// to write where the operator may not read what it wrote.
+func Hash(secrets []*corev1ac.SecretApplyConfiguration, namespaceUID string) (string, error) {
+	encoded, err := json.Marshal(secrets)
 	if err != nil {
 		return "", err
 	}

@@ -63,6 +63,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ClerkTenantClassDeletionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkTenantClassNamespace"):
 		return &apiv1alpha1.ClerkTenantClassNamespaceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClerkTenantClassNetworkPolicy"):
+		return &apiv1alpha1.ClerkTenantClassNetworkPolicyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClerkTenantClassSecret"):
+		return &apiv1alpha1.ClerkTenantClassSecretApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkTenantClassSelector"):
 		return &apiv1alpha1.ClerkTenantClassSelectorApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkTenantClassSpec"):

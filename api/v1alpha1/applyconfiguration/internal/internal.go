@@ -388,6 +388,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secretHash
       type:
         scalar: string
+    - name: secrets
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: tenantClass
       type:
         scalar: string
@@ -452,6 +458,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: prefix
       type:
         scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassNetworkPolicy
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: spec
+      type:
+        namedType: io.k8s.api.networking.v1.NetworkPolicySpec
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassSecret
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassSelector
   map:
     fields:
@@ -478,13 +499,39 @@ var schemaYAML = typed.YAMLObject(`types:
       default:
         gracePeriod: 72h
         policy: Delete
+    - name: limits
+      type:
+        namedType: io.k8s.api.core.v1.LimitRangeSpec
     - name: namespace
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassNamespace
+    - name: networkIsolation
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.NetworkIsolation
+      default: Isolated
+    - name: networkPolicies
+      type:
+        list:
+          elementType:
+            namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassNetworkPolicy
+          elementRelationship: associative
+          keys:
+          - name
     - name: priority
       type:
         scalar: numeric
       default: 0
+    - name: quota
+      type:
+        namedType: io.k8s.api.core.v1.ResourceQuotaSpec
+    - name: secrets
+      type:
+        list:
+          elementType:
+            namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassSecret
+          elementRelationship: associative
+          keys:
+          - name
     - name: selector
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassSelector
@@ -663,6 +710,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: uid
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.NetworkIsolation
+  scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.PodSecurityLevel
   scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.SecretKeyReference
@@ -680,7 +729,191 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserProfile
   scalar: string
+- name: io.k8s.api.core.v1.LimitRangeItem
+  map:
+    fields:
+    - name: default
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: defaultRequest
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: max
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: maxLimitRequestRatio
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: min
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: type
+      type:
+        namedType: io.k8s.api.core.v1.LimitType
+- name: io.k8s.api.core.v1.LimitRangeSpec
+  map:
+    fields:
+    - name: limits
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.LimitRangeItem
+          elementRelationship: atomic
+- name: io.k8s.api.core.v1.LimitType
+  scalar: string
+- name: io.k8s.api.core.v1.Protocol
+  scalar: string
+- name: io.k8s.api.core.v1.ResourceList
+  map:
+    elementType:
+      namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+- name: io.k8s.api.core.v1.ResourceQuotaScope
+  scalar: string
+- name: io.k8s.api.core.v1.ResourceQuotaSpec
+  map:
+    fields:
+    - name: hard
+      type:
+        namedType: io.k8s.api.core.v1.ResourceList
+    - name: scopeSelector
+      type:
+        namedType: io.k8s.api.core.v1.ScopeSelector
+    - name: scopes
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.ResourceQuotaScope
+          elementRelationship: atomic
+- name: io.k8s.api.core.v1.ScopeSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.ScopedResourceSelectorRequirement
+          elementRelationship: atomic
+    elementRelationship: atomic
+- name: io.k8s.api.core.v1.ScopeSelectorOperator
+  scalar: string
+- name: io.k8s.api.core.v1.ScopedResourceSelectorRequirement
+  map:
+    fields:
+    - name: operator
+      type:
+        namedType: io.k8s.api.core.v1.ScopeSelectorOperator
+    - name: scopeName
+      type:
+        namedType: io.k8s.api.core.v1.ResourceQuotaScope
+    - name: values
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.IPBlock
+  map:
+    fields:
+    - name: cidr
+      type:
+        scalar: string
+    - name: except
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.NetworkPolicyEgressRule
+  map:
+    fields:
+    - name: ports
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPort
+          elementRelationship: atomic
+    - name: to
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPeer
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.NetworkPolicyIngressRule
+  map:
+    fields:
+    - name: from
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPeer
+          elementRelationship: atomic
+    - name: ports
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPort
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.NetworkPolicyPeer
+  map:
+    fields:
+    - name: ipBlock
+      type:
+        namedType: io.k8s.api.networking.v1.IPBlock
+    - name: namespaceSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: podSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+- name: io.k8s.api.networking.v1.NetworkPolicyPort
+  map:
+    fields:
+    - name: endPort
+      type:
+        scalar: numeric
+    - name: port
+      type:
+        namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+    - name: protocol
+      type:
+        namedType: io.k8s.api.core.v1.Protocol
+- name: io.k8s.api.networking.v1.NetworkPolicySpec
+  map:
+    fields:
+    - name: egress
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyEgressRule
+          elementRelationship: atomic
+    - name: ingress
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyIngressRule
+          elementRelationship: atomic
+    - name: podSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: policyTypes
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.PolicyType
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.PolicyType
+  scalar: string
 - name: io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON
+  scalar: untyped
+  list:
+    elementType:
+      namedType: __untyped_atomic_
+    elementRelationship: atomic
+  map:
+    elementType:
+      namedType: __untyped_deduced_
+    elementRelationship: separable
+- name: io.k8s.apimachinery.pkg.api.resource.Quantity
   scalar: untyped
   list:
     elementType:
@@ -727,6 +960,38 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+          elementRelationship: atomic
+    - name: matchLabels
+      type:
+        map:
+          elementType:
+            scalar: string
+    elementRelationship: atomic
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+  scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry
   map:
     fields:

@@ -24,9 +24,11 @@ type ClerkOrganizationStatusApplyConfiguration struct {
 	Namespace *NamespaceReferenceApplyConfiguration `json:"namespace,omitempty"`
 	// members is the number of memberships of the organization.
 	Members *int32 `json:"members,omitempty"`
-	// secretHash is a digest of what was last written to the Secret clerk-organization. The operator may not read
-	// Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
+	// secretHash is a digest of what was last written to the Secret clerk-organization and to the copies of Secrets. The
+	// operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
 	SecretHash *string `json:"secretHash,omitempty"`
+	// secrets are the names of the Secrets that were copied into the namespace.
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 // ClerkOrganizationStatusApplyConfiguration constructs a declarative configuration of the ClerkOrganizationStatus type for use with
@@ -85,5 +87,15 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithMembers(value int32) *Cl
 // If called multiple times, the SecretHash field is set to the value of the last call.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithSecretHash(value string) *ClerkOrganizationStatusApplyConfiguration {
 	b.SecretHash = &value
+	return b
+}
+
+// WithSecrets adds the given value to the Secrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Secrets field.
+func (b *ClerkOrganizationStatusApplyConfiguration) WithSecrets(values ...string) *ClerkOrganizationStatusApplyConfiguration {
+	for i := range values {
+		b.Secrets = append(b.Secrets, values[i])
+	}
 	return b
 }

@@ -5,6 +5,11 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	v1 "k8s.io/api/core/v1"
+)
+
 // ClerkTenantClassSpecApplyConfiguration represents a declarative configuration of the ClerkTenantClassSpec type for use
 // with apply.
 //
@@ -20,6 +25,19 @@ type ClerkTenantClassSpecApplyConfiguration struct {
 	// access maps the roles of Clerk to ClusterRoles, which members then hold in their organization's namespace. A
 	// role that is not listed gives no access.
 	Access []ClerkTenantClassAccessApplyConfiguration `json:"access,omitempty"`
+	// quota bounds what a tenant may use in its namespace: the spec of a ResourceQuota.
+	Quota *v1.ResourceQuotaSpec `json:"quota,omitempty"`
+	// limits are the defaults and bounds of a tenant's single containers, pods and claims: the spec of a LimitRange.
+	Limits *v1.LimitRangeSpec `json:"limits,omitempty"`
+	// networkIsolation is Isolated for a namespace whose pods reach each other and DNS and nothing else, in either
+	// direction, or None. What else they may reach, networkPolicies add. The cluster's network has to enforce
+	// NetworkPolicies.
+	NetworkIsolation *apiv1alpha1.NetworkIsolation `json:"networkIsolation,omitempty"`
+	// networkPolicies are further NetworkPolicies of every namespace of the class.
+	NetworkPolicies []ClerkTenantClassNetworkPolicyApplyConfiguration `json:"networkPolicies,omitempty"`
+	// secrets are copied from the operator's namespace into every namespace of the class, and kept in step. A Secret is
+	// only copied if it has the label clerk-operator.dev/share=true.
+	Secrets []ClerkTenantClassSecretApplyConfiguration `json:"secrets,omitempty"`
 	// deletion says what happens to the namespace when the organization is deleted. Access always goes at once.
 	Deletion *ClerkTenantClassDeletionApplyConfiguration `json:"deletion,omitempty"`
 }
@@ -63,6 +81,56 @@ func (b *ClerkTenantClassSpecApplyConfiguration) WithAccess(values ...*ClerkTena
 			panic("nil value passed to WithAccess")
 		}
 		b.Access = append(b.Access, *values[i])
+	}
+	return b
+}
+
+// WithQuota sets the Quota field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Quota field is set to the value of the last call.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithQuota(value v1.ResourceQuotaSpec) *ClerkTenantClassSpecApplyConfiguration {
+	b.Quota = &value
+	return b
+}
+
+// WithLimits sets the Limits field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Limits field is set to the value of the last call.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithLimits(value v1.LimitRangeSpec) *ClerkTenantClassSpecApplyConfiguration {
+	b.Limits = &value
+	return b
+}
+
+// WithNetworkIsolation sets the NetworkIsolation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NetworkIsolation field is set to the value of the last call.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithNetworkIsolation(value apiv1alpha1.NetworkIsolation) *ClerkTenantClassSpecApplyConfiguration {
+	b.NetworkIsolation = &value
+	return b
+}
+
+// WithNetworkPolicies adds the given value to the NetworkPolicies field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the NetworkPolicies field.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithNetworkPolicies(values ...*ClerkTenantClassNetworkPolicyApplyConfiguration) *ClerkTenantClassSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithNetworkPolicies")
+		}
+		b.NetworkPolicies = append(b.NetworkPolicies, *values[i])
+	}
+	return b
+}
+
+// WithSecrets adds the given value to the Secrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Secrets field.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithSecrets(values ...*ClerkTenantClassSecretApplyConfiguration) *ClerkTenantClassSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSecrets")
+		}
+		b.Secrets = append(b.Secrets, *values[i])
 	}
 	return b
 }

@@ -1,0 +1,122 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
+)
+
+// +kubebuilder:rbac:groups="",resources=resourcequotas;limitranges,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
+
+// reconcileGuardrails makes what limits a tenant exactly what its class wants.
+func (r *ClerkOrganizationReconciler) reconcileGuardrails(
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass, namespace string,
+) error {
+	desired, err := tenant.BuildGuardrails(namespace, organization, class)
+	if err != nil {
+		return stalled(clerkv1alpha1.ReasonGuardrailRefused, 0, "ClerkTenantClass %s: %v", class.Name, err)
+	}
+	mine := []client.ListOption{client.InNamespace(namespace), client.MatchingLabels{
+		clerkv1alpha1.LabelManagedBy:      clerkv1alpha1.ManagedBy,
+		clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID,
+	}}
+	var quotas corev1.ResourceQuotaList
+	var limits corev1.LimitRangeList
+	var policies networkingv1.NetworkPolicyList
+	for _, list := range []client.ObjectList{&quotas, &limits, &policies} {
+		if err := r.client.List(ctx, list, mine...); err != nil {
+			return fmt.Errorf("listing %T: %w", list, err)
+		}
+	}
+	wantedQuotas := map[string]*corev1ac.ResourceQuotaApplyConfiguration{}
+	if desired.Quota != nil {
+		wantedQuotas[tenant.QuotaName] = desired.Quota
+	}
+	wantedLimits := map[string]*corev1ac.LimitRangeApplyConfiguration{}
+	if desired.Limits != nil {
+		wantedLimits[tenant.LimitsName] = desired.Limits
+	}
+	wantedPolicies := map[string]*networkingv1ac.NetworkPolicyApplyConfiguration{}
+	for _, policy := range desired.Policies {
+		wantedPolicies[*policy.Name] = policy
+	}
+	return errors.Join(
+		converge(ctx, r.client, quotas.Items, wantedQuotas, corev1ac.ExtractResourceQuota),
+		converge(ctx, r.client, limits.Items, wantedLimits, corev1ac.ExtractLimitRange),
+		converge(ctx, r.client, policies.Items, wantedPolicies, networkingv1ac.ExtractNetworkPolicy),
+	)
+}
+
+// converge makes the managed objects of a kind the wanted ones: it applies those that differ, and deletes those that
+// are not wanted.
+func converge[T any, P interface {
+	*T
+	client.Object
+}, A runtime.ApplyConfiguration](
+	ctx context.Context, c client.Client, existing []T, wanted map[string]A, extract func(P, string) (A, error),
+) error {
+	var errs []error
+	found := map[string]P{}
+	for i := range existing {
+		object := P(&existing[i])
+		found[object.GetName()] = object
+		if _, ok := wanted[object.GetName()]; !ok {
+			errs = append(errs, mirror.DeleteObject(ctx, c, object))
+		}
+	}
+	for name, desired := range wanted {
+		if object := found[name]; object != nil {
+			owned, err := extract(object, tenant.FieldOwner)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("reading what is owned of %s: %w", name, err))
+				continue
+			}
+			if equality.Semantic.DeepEqual(owned, desired) {
+				continue
+			}
+		}
+		err := c.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+		switch {
+		case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+			errs = append(errs, stalled(clerkv1alpha1.ReasonGuardrailRefused, recheckInterval,
+				"the API server refuses %s as its class wants it: %v", name, err))
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+			// The namespace's deletion brings the organization back here.
+		case err != nil:
+			errs = append(errs, fmt.Errorf("applying %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// contentOfGuardrail is what of a guardrail is the operator's business. A quota's status, which changes with every pod,
+// is not.
+func contentOfGuardrail(o client.Object) any {
+	var spec any
+	switch o := o.(type) {
+	case *corev1.ResourceQuota:
+		spec = o.Spec
+	case *corev1.LimitRange:
+		spec = o.Spec
+	case *networkingv1.NetworkPolicy:
+		spec = o.Spec
+	}
+	return []any{o.GetLabels(), spec, o.GetDeletionTimestamp().IsZero()}
+}
