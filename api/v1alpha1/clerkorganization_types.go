@@ -93,6 +93,12 @@ type ClerkOrganizationStatus struct {
 	// +kubebuilder:validation:MaxLength=253
 	TenantClass string `json:"tenantClass,omitempty"`
 
+	// pendingTenantClass is the name of the ClerkTenantClass that selects the organization and has no place for it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	PendingTenantClass string `json:"pendingTenantClass,omitempty"`
+
 	// namespace is the organization's namespace. Its name is chosen once and never changes.
 	// +optional
 	Namespace NamespaceReference `json:"namespace,omitzero"`

@@ -25,6 +25,12 @@ type ClerkTenantClassSpec struct {
 	// +kubebuilder:default=0
 	Priority *int32 `json:"priority,omitempty"`
 
+	// maxTenants is how many organizations the class may have as tenants. Further ones wait in the order in which they
+	// were created in Clerk, with the reason Pending. Who is a tenant already stays one.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxTenants *int32 `json:"maxTenants,omitempty"`
+
 	// namespace says how an organization's namespace is named and labelled.
 	// +required
 	Namespace ClerkTenantClassNamespace `json:"namespace,omitzero"`
@@ -87,6 +93,15 @@ type ClerkTenantClassSelector struct {
 	// +kubebuilder:validation:items:MaxLength=63
 	// +kubebuilder:validation:items:Pattern=`^org_[A-Za-z0-9]+$`
 	OrganizationIDs []string `json:"organizationIDs,omitempty"`
+
+	// expression is in CEL and true for the organizations that the class is for, such as
+	// "organization.publicMetadata.?plan.orValue('') == 'pro'". Of organization it knows organizationID, instanceName,
+	// createdBy, maxAllowedMemberships and publicMetadata, and nothing that the organization's own administrators can
+	// change. Where it cannot be evaluated, or costs too much, the class does not select the organization.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	Expression string `json:"expression,omitempty"`
 }
 
 // PodSecurityLevel is a level of the Pod Security Standards.
@@ -246,12 +261,24 @@ type ClerkTenantClassStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// tenants is the number of organizations that the class has made tenants of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Tenants *int32 `json:"tenants,omitempty"`
+
+	// pending is the number of organizations that wait for a place in the class.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Pending *int32 `json:"pending,omitempty"`
 }
 
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=cltc,categories=clerk
-// +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`
+// +kubebuilder:printcolumn:name="Priority",type=integer,priority=1,JSONPath=`.spec.priority`
+// +kubebuilder:printcolumn:name="Tenants",type=integer,JSONPath=`.status.tenants`
+// +kubebuilder:printcolumn:name="Pending",type=integer,priority=1,JSONPath=`.status.pending`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

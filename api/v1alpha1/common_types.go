@@ -107,6 +107,8 @@ const (
 	// ReasonNoTenantClass says that no ClerkTenantClass selects the organization, so nothing is provisioned and
 	// nobody has access.
 	ReasonNoTenantClass = "NoTenantClass"
+	// ReasonPending says that the class that selects the organization has as many tenants as it may have.
+	ReasonPending = "Pending"
 	// ReasonNamespaceConflict says that a namespace with the wanted name exists and is not proven to be this
 	// organization's; it is left untouched.
 	ReasonNamespaceConflict = "NamespaceConflict"
@@ -207,6 +209,8 @@ const (
 const (
 	// ReasonAccepted says that organizations can use the class.
 	ReasonAccepted = "Accepted"
+	// ReasonInvalidExpression says that the class's expression is none, so that it selects nothing.
+	ReasonInvalidExpression = "InvalidExpression"
 	// ReasonRecorded says that the deletion is remembered.
 	ReasonRecorded = "Recorded"
 )

@@ -746,6 +746,11 @@ func (in *ClerkTenantClassSpec) DeepCopyInto(out *ClerkTenantClassSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MaxTenants != nil {
+		in, out := &in.MaxTenants, &out.MaxTenants
+		*out = new(int32)
+		**out = **in
+	}
 	in.Namespace.DeepCopyInto(&out.Namespace)
 	if in.Access != nil {
 		in, out := &in.Access, &out.Access
@@ -798,6 +803,16 @@ func (in *ClerkTenantClassStatus) DeepCopyInto(out *ClerkTenantClassStatus) {
 		for i := range *in {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
+	}
+	if in.Tenants != nil {
+		in, out := &in.Tenants, &out.Tenants
+		*out = new(int32)
+		**out = **in
+	}
+	if in.Pending != nil {
+		in, out := &in.Pending, &out.Pending
+		*out = new(int32)
+		**out = **in
 	}
 }
 

@@ -34,6 +34,8 @@ type ClerkOrganizationReconciler struct {
 	namespace string
 	// secrets says when a Secret is written again although nothing changed: it cannot be read.
 	secrets *schedule
+	// places says who has been given a place in a class that has only so many.
+	places *places
 }
 
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkorganizations,verbs=get;list;watch;create;patch;delete;mirror;manage
@@ -71,6 +73,8 @@ func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&networkingv1.NetworkPolicy{}, guardrail, builder.WithPredicates(changed(contentOfGuardrail))).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.copiedSecret),
 			builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
+		Watches(&clerkv1alpha1.ClerkOrganization{}, handler.EnqueueRequestsFromMapFunc(r.waiting),
+			builder.WithPredicates(leftPlace())).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }
@@ -121,9 +125,15 @@ func (r *ClerkOrganizationReconciler) reconcileNormal(
 		return ctrl.Result{}, err
 	}
 	organization.Status.Members = count(len(members))
+	admitted, err := r.admit(ctx, organization, class)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	switch {
 	case class == nil:
 		err = r.reconcileWithoutClass(ctx, organization)
+	case !admitted:
+		err = pending(organization, class)
 	case orphaned:
 		err = r.reconcileOrphan(ctx, organization, class, members)
 	default:
@@ -239,5 +249,5 @@ func (b *base) classOf(
 	if err := b.client.List(ctx, &classes); err != nil {
 		return nil, fmt.Errorf("listing classes: %w", err)
 	}
-	return tenant.SelectClass(classes.Items, organization), nil
+	return b.selectors.Select(classes.Items, organization), nil
 }

@@ -10,11 +10,16 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
@@ -33,8 +38,42 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("clerktenantclass").
 		For(&clerkv1alpha1.ClerkTenantClass{}, builder.WithPredicates(specChanged())).
+		Watches(&clerkv1alpha1.ClerkOrganization{}, tenantsOfClass()).
 		WithOptions(controllerOptions()).
 		Complete(r)
+}
+
+// countDelay is how long tenants of a class may come and go before they are counted: a count for each would be a write
+// for each.
+const countDelay = time.Second
+
+// tenantsOfClass leads from an organization to the classes that it came to, left or waits for.
+func tenantsOfClass() handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	enqueue := func(q queue, objects ...client.Object) {
+		for _, o := range objects {
+			status := o.(*clerkv1alpha1.ClerkOrganization).Status
+			for _, class := range []string{status.TenantClass, status.PendingTenantClass} {
+				if class != "" {
+					q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKey{Name: class}}, countDelay)
+				}
+			}
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { enqueue(q, e.Object) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { enqueue(q, e.Object) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if !equality.Semantic.DeepEqual(placeOf(e.ObjectOld), placeOf(e.ObjectNew)) {
+				enqueue(q, e.ObjectOld, e.ObjectNew)
+			}
+		},
+	}
+}
+
+func placeOf(o client.Object) [2]string {
+	status := o.(*clerkv1alpha1.ClerkOrganization).Status
+	return [2]string{status.TenantClass, status.PendingTenantClass}
 }
 
 // Reconcile takes one class's status to where it should be.
@@ -49,6 +88,16 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	before := class.DeepCopy()
 	defer func() { result, err = r.finish(ctx, before, class, result, err) }()
 	class.Status.ObservedGeneration = class.Generation
+	if err := r.countTenants(ctx, class); err != nil {
+		return ctrl.Result{}, err
+	}
+	if selector := class.Spec.Selector; selector != nil && selector.Expression != "" {
+		if err := r.selectors.Check(selector.Expression); err != nil {
+			setReady(class, metav1.ConditionFalse, clerkv1alpha1.ReasonInvalidExpression,
+				fmt.Sprintf("spec.selector.expression selects nothing: %v", err))
+			return ctrl.Result{}, nil
+		}
+	}
 	unbindable, err := r.unbindable(ctx, class)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -61,6 +110,25 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	}
 	setReady(class, metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted, "organizations can use the class")
 	return ctrl.Result{RequeueAfter: reviewInterval}, nil
+}
+
+// countTenants counts the organizations that have, or wait for, a place in a class.
+func (r *ClerkTenantClassReconciler) countTenants(ctx context.Context, class *clerkv1alpha1.ClerkTenantClass) error {
+	var organizations clerkv1alpha1.ClerkOrganizationList
+	if err := r.client.List(ctx, &organizations, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing organizations: %w", err)
+	}
+	var tenants, pending int
+	for i := range organizations.Items {
+		switch class.Name {
+		case organizations.Items[i].Status.TenantClass:
+			tenants++
+		case organizations.Items[i].Status.PendingTenantClass:
+			pending++
+		}
+	}
+	class.Status.Tenants, class.Status.Pending = count(tenants), count(pending)
+	return nil
 }
 
 // unbindable asks the API server which of the class's ClusterRoles the operator may not bind.

@@ -19,6 +19,7 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/clerkapi"
 	"github.com/clerk-operator/clerk-operator/internal/instance"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
 const (
@@ -41,6 +42,7 @@ type base struct {
 	recorder  events.EventRecorder
 	clock     clock.PassiveClock
 	instances *instance.Resolver
+	selectors *tenant.Selectors
 }
 
 // Setup adds every reconciler to a manager.
@@ -51,12 +53,17 @@ func Setup(
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	selectors, err := tenant.NewSelectors()
+	if err != nil {
+		return err
+	}
 	b := base{
 		client:    mgr.GetClient(),
 		live:      mgr.GetAPIReader(),
 		recorder:  mgr.GetEventRecorder("clerk-operator"),
 		clock:     c,
 		instances: instances,
+		selectors: selectors,
 	}
 	metrics := backfill.NewMetrics(registry)
 	syncer := backfill.NewSyncer(mgr.GetClient(), m, c, metrics)
@@ -65,7 +72,7 @@ func Setup(
 		&ClerkInstanceReconciler{base: b},
 		&ClerkTenantClassReconciler{base: b},
 		&ClerkUserReconciler{base: b},
-		&ClerkOrganizationReconciler{base: b, namespace: namespace, secrets: newSchedule(c, resyncInterval)},
+		&ClerkOrganizationReconciler{base: b, namespace: namespace, places: newPlaces(), secrets: newSchedule(c, resyncInterval)},
 		&ClerkOrganizationMembershipReconciler{base: b},
 		&ClerkTombstoneReconciler{base: b},
 		&SyncReconciler{base: b, syncer: syncer, clients: clients, metrics: metrics, attempts: map[string]*attempt{}},

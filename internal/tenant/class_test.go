@@ -15,7 +15,9 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
-func TestSelectClass(t *testing.T) {
+func TestSelectors_select(t *testing.T) {
+	selectors, err := tenant.NewSelectors()
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	type option func(*clerkv1alpha1.ClerkTenantClass)
 	priority := func(p int32) option {
 		return func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Priority = new(p) }
@@ -56,7 +58,7 @@ func TestSelectClass(t *testing.T) {
 			for range 10 {
 				g := NewWithT(t)
 				rand.Shuffle(len(tc.classes), func(i, j int) { tc.classes[i], tc.classes[j] = tc.classes[j], tc.classes[i] })
-				got := tenant.SelectClass(tc.classes, organization())
+				got := selectors.Select(tc.classes, organization())
 				if tc.want == "" {
 					g.Expect(got).To(BeNil())
 					continue

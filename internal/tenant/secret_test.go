@@ -9,6 +9,7 @@ import (
 	. "github.com/onsi/gomega"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
@@ -31,7 +32,7 @@ func TestSecret_everyKeyIsAlwaysThere(t *testing.T) {
 func TestHash_changesWithTheContentAndTheNamespace(t *testing.T) {
 	g := NewWithT(t)
 	hash := func(o *clerkv1alpha1.ClerkOrganization, i *clerkv1alpha1.ClerkInstance, uid string) string {
-		got, err := tenant.Hash(tenant.Secret("org-acme", o, i), uid)
+		got, err := tenant.Hash([]*corev1ac.SecretApplyConfiguration{tenant.Secret("org-acme", o, i)}, uid)
 		g.Expect(err).NotTo(HaveOccurred())
 		return got
 	}

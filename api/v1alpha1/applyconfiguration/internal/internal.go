@@ -385,6 +385,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: pendingTenantClass
+      type:
+        scalar: string
     - name: secretHash
       type:
         scalar: string
@@ -476,6 +479,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassSelector
   map:
     fields:
+    - name: expression
+      type:
+        scalar: string
     - name: organizationIDs
       type:
         list:
@@ -502,6 +508,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: io.k8s.api.core.v1.LimitRangeSpec
+    - name: maxTenants
+      type:
+        scalar: numeric
     - name: namespace
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassNamespace
@@ -547,6 +556,12 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - type
     - name: observedGeneration
+      type:
+        scalar: numeric
+    - name: pending
+      type:
+        scalar: numeric
+    - name: tenants
       type:
         scalar: numeric
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTombstone

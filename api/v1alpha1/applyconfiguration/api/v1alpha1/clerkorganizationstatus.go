@@ -20,6 +20,8 @@ type ClerkOrganizationStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// tenantClass is the name of the ClerkTenantClass that selects the organization.
 	TenantClass *string `json:"tenantClass,omitempty"`
+	// pendingTenantClass is the name of the ClerkTenantClass that selects the organization and has no place for it.
+	PendingTenantClass *string `json:"pendingTenantClass,omitempty"`
 	// namespace is the organization's namespace. Its name is chosen once and never changes.
 	Namespace *NamespaceReferenceApplyConfiguration `json:"namespace,omitempty"`
 	// members is the number of memberships of the organization.
@@ -63,6 +65,14 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithObservedGeneration(value
 // If called multiple times, the TenantClass field is set to the value of the last call.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithTenantClass(value string) *ClerkOrganizationStatusApplyConfiguration {
 	b.TenantClass = &value
+	return b
+}
+
+// WithPendingTenantClass sets the PendingTenantClass field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PendingTenantClass field is set to the value of the last call.
+func (b *ClerkOrganizationStatusApplyConfiguration) WithPendingTenantClass(value string) *ClerkOrganizationStatusApplyConfiguration {
+	b.PendingTenantClass = &value
 	return b
 }
 

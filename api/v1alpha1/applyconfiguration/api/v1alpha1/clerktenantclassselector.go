@@ -12,6 +12,11 @@ package v1alpha1
 type ClerkTenantClassSelectorApplyConfiguration struct {
 	// organizationIDs are the IDs of the organizations that the class is for.
 	OrganizationIDs []string `json:"organizationIDs,omitempty"`
+	// expression is in CEL and true for the organizations that the class is for, such as
+	// "organization.publicMetadata.?plan.orValue(”) == 'pro'". Of organization it knows organizationID, instanceName,
+	// createdBy, maxAllowedMemberships and publicMetadata, and nothing that the organization's own administrators can
+	// change. Where it cannot be evaluated, or costs too much, the class does not select the organization.
+	Expression *string `json:"expression,omitempty"`
 }
 
 // ClerkTenantClassSelectorApplyConfiguration constructs a declarative configuration of the ClerkTenantClassSelector type for use with
@@ -27,5 +32,13 @@ func (b *ClerkTenantClassSelectorApplyConfiguration) WithOrganizationIDs(values 
 	for i := range values {
 		b.OrganizationIDs = append(b.OrganizationIDs, values[i])
 	}
+	return b
+}
+
+// WithExpression sets the Expression field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Expression field is set to the value of the last call.
+func (b *ClerkTenantClassSelectorApplyConfiguration) WithExpression(value string) *ClerkTenantClassSelectorApplyConfiguration {
+	b.Expression = &value
 	return b
 }

@@ -20,6 +20,9 @@ type ClerkTenantClassSpecApplyConfiguration struct {
 	Selector *ClerkTenantClassSelectorApplyConfiguration `json:"selector,omitempty"`
 	// priority decides between classes that select the same organization: the highest wins, then the first by name.
 	Priority *int32 `json:"priority,omitempty"`
+	// maxTenants is how many organizations the class may have as tenants. Further ones wait in the order in which they
+	// were created in Clerk, with the reason Pending. Who is a tenant already stays one.
+	MaxTenants *int32 `json:"maxTenants,omitempty"`
 	// namespace says how an organization's namespace is named and labelled.
 	Namespace *ClerkTenantClassNamespaceApplyConfiguration `json:"namespace,omitempty"`
 	// access maps the roles of Clerk to ClusterRoles, which members then hold in their organization's namespace. A
@@ -61,6 +64,14 @@ func (b *ClerkTenantClassSpecApplyConfiguration) WithSelector(value *ClerkTenant
 // If called multiple times, the Priority field is set to the value of the last call.
 func (b *ClerkTenantClassSpecApplyConfiguration) WithPriority(value int32) *ClerkTenantClassSpecApplyConfiguration {
 	b.Priority = &value
+	return b
+}
+
+// WithMaxTenants sets the MaxTenants field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MaxTenants field is set to the value of the last call.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithMaxTenants(value int32) *ClerkTenantClassSpecApplyConfiguration {
+	b.MaxTenants = &value
 	return b
 }
 

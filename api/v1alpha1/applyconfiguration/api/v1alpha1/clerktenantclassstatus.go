@@ -18,6 +18,10 @@ type ClerkTenantClassStatusApplyConfiguration struct {
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	// tenants is the number of organizations that the class has made tenants of.
+	Tenants *int32 `json:"tenants,omitempty"`
+	// pending is the number of organizations that wait for a place in the class.
+	Pending *int32 `json:"pending,omitempty"`
 }
 
 // ClerkTenantClassStatusApplyConfiguration constructs a declarative configuration of the ClerkTenantClassStatus type for use with
@@ -44,5 +48,21 @@ func (b *ClerkTenantClassStatusApplyConfiguration) WithConditions(values ...*v1.
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
 func (b *ClerkTenantClassStatusApplyConfiguration) WithObservedGeneration(value int64) *ClerkTenantClassStatusApplyConfiguration {
 	b.ObservedGeneration = &value
+	return b
+}
+
+// WithTenants sets the Tenants field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Tenants field is set to the value of the last call.
+func (b *ClerkTenantClassStatusApplyConfiguration) WithTenants(value int32) *ClerkTenantClassStatusApplyConfiguration {
+	b.Tenants = &value
+	return b
+}
+
+// WithPending sets the Pending field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Pending field is set to the value of the last call.
+func (b *ClerkTenantClassStatusApplyConfiguration) WithPending(value int32) *ClerkTenantClassStatusApplyConfiguration {
+	b.Pending = &value
 	return b
 }
