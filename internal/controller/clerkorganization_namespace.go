@@ -128,7 +128,7 @@ func (r *ClerkOrganizationReconciler) createNamespace(
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		return nil, conflict(*desired.Name)
-	case apierrors.IsInvalid(err):
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
 		return nil, refused(*desired.Name, err)
 	case err != nil:
 		return nil, fmt.Errorf("creating namespace %s: %w", *desired.Name, err)
@@ -161,11 +161,14 @@ func (r *ClerkOrganizationReconciler) applyNamespace(
 	}
 	if len(patch) > 0 {
 		if err := r.client.Patch(ctx, namespace.DeepCopy(), client.RawPatch(types.JSONPatchType, patch)); err != nil {
+			if apierrors.IsForbidden(err) {
+				return refused(namespace.Name, err)
+			}
 			return fmt.Errorf("taking over namespace %s from its creation: %w", namespace.Name, err)
 		}
 	}
 	err = r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
-	if apierrors.IsInvalid(err) {
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 		return refused(namespace.Name, err)
 	}
 	if err != nil {
@@ -174,10 +177,11 @@ func (r *ClerkOrganizationReconciler) applyNamespace(
 	return nil
 }
 
-// refused says that the API server does not accept the class's labels or annotations.
+// refused says that the API server does not accept the class's labels or annotations, or that an admission policy does
+// not let the operator write them: its own one does not where a namespace has lost the annotation of its owner.
 func refused(name string, err error) error {
 	return stalled(clerkv1alpha1.ReasonNamespaceRefused, recheckInterval,
-		"the API server refuses namespace %s as its class wants it; mend the class's labels and annotations: %v", name, err)
+		"the API server refuses namespace %s as its class wants it; mend the class's labels and annotations, or the namespace: %v", name, err)
 }
 
 // convert turns an apply configuration into an object of its kind.

@@ -46,6 +46,7 @@ func (r *ClerkOrganizationReconciler) admit(
 	}
 	free := int(*class.Spec.MaxTenants)
 	exists := make(map[types.UID]bool, len(all.Items))
+	var waiting []*clerkv1alpha1.ClerkOrganization
 	for i := range all.Items {
 		other := &all.Items[i]
 		exists[other.UID] = true
@@ -56,8 +57,8 @@ func (r *ClerkOrganizationReconciler) admit(
 		case other.UID == organization.UID:
 		case other.Status.TenantClass == class.Name, r.places.given[other.UID] == class.Name:
 			free--
-		case other.Status.PendingTenantClass == class.Name && other.DeletionTimestamp.IsZero() && older(other, organization):
-			free--
+		case other.Status.TenantClass == "" && other.DeletionTimestamp.IsZero() && older(other, organization):
+			waiting = append(waiting, other)
 		}
 	}
 	for uid := range r.places.given {
@@ -65,11 +66,28 @@ func (r *ClerkOrganizationReconciler) admit(
 			delete(r.places.given, uid)
 		}
 	}
-	if free <= 0 {
-		return false, nil
+	ahead, err := r.ahead(ctx, waiting, class, free)
+	if err != nil || free-ahead <= 0 {
+		return false, err
 	}
 	r.places.given[organization.UID] = class.Name
 	return true, nil
+}
+
+// ahead counts the organizations among some that a class selects, whether or not they know it yet, up to a number.
+func (r *ClerkOrganizationReconciler) ahead(
+	ctx context.Context, organizations []*clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass, atMost int,
+) (count int, err error) {
+	for i := 0; i < len(organizations) && count < atMost; i++ {
+		selected, err := r.classOf(ctx, organizations[i])
+		if err != nil {
+			return 0, err
+		}
+		if selected != nil && selected.Name == class.Name {
+			count++
+		}
+	}
+	return count, nil
 }
 
 // older orders organizations by their creation in Clerk.

@@ -6,6 +6,7 @@ package tenant
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -44,7 +45,7 @@ func BuildGuardrails(
 		g.Quota = corev1ac.ResourceQuota(QuotaName, namespace).WithLabels(Labels(organization)).WithSpec(spec)
 	}
 	if class.Spec.Limits != nil {
-		spec, err := applied[corev1ac.LimitRangeSpecApplyConfiguration](class.Spec.Limits)
+		spec, err := applied[corev1ac.LimitRangeSpecApplyConfiguration](withDefaultLimits(class.Spec.Limits))
 		if err != nil {
 			return nil, fmt.Errorf("spec.limits: %w", err)
 		}
@@ -55,7 +56,7 @@ func BuildGuardrails(
 		policies[IsolationName] = isolation()
 	}
 	for _, policy := range class.Spec.NetworkPolicies {
-		policies["clerk-"+policy.Name] = policy.Spec
+		policies["clerk-"+policy.Name] = withDefaultProtocols(policy.Spec)
 	}
 	for _, name := range sortedKeys(policies) {
 		spec, err := applied[networkingv1ac.NetworkPolicySpecApplyConfiguration](policies[name])
@@ -88,6 +89,49 @@ func isolation() *networkingv1.NetworkPolicySpec {
 				},
 			},
 		},
+	}
+}
+
+// withDefaultLimits returns limits with what the API server would fill in. Lists are owned as a whole, defaults included:
+// what is applied without them would never look as it was applied, and be applied at every reconcile.
+func withDefaultLimits(limits *corev1.LimitRangeSpec) *corev1.LimitRangeSpec {
+	limits = limits.DeepCopy()
+	for i := range limits.Limits {
+		item := &limits.Limits[i]
+		if item.Type != corev1.LimitTypeContainer {
+			continue
+		}
+		item.Default = filled(item.Default, item.Max)
+		item.DefaultRequest = filled(filled(item.DefaultRequest, item.Default), item.Min)
+	}
+	return limits
+}
+
+// filled returns resources with those of others that they lack.
+func filled(resources, others corev1.ResourceList) corev1.ResourceList {
+	result := corev1.ResourceList{}
+	maps.Copy(result, others)
+	maps.Copy(result, resources)
+	return result
+}
+
+// withDefaultProtocols returns a policy with what the API server would fill in, for the same reason.
+func withDefaultProtocols(spec *networkingv1.NetworkPolicySpec) *networkingv1.NetworkPolicySpec {
+	spec = spec.DeepCopy()
+	for i := range spec.Ingress {
+		setProtocols(spec.Ingress[i].Ports)
+	}
+	for i := range spec.Egress {
+		setProtocols(spec.Egress[i].Ports)
+	}
+	return spec
+}
+
+func setProtocols(ports []networkingv1.NetworkPolicyPort) {
+	for i := range ports {
+		if ports[i].Protocol == nil {
+			ports[i].Protocol = new(corev1.ProtocolTCP)
+		}
 	}
 }
 
