@@ -83,11 +83,16 @@ func TestDrift_ofTheNamespaceIsRepaired(t *testing.T) {
 	maps.Copy(want, namespace.Labels)
 	w.Eventually(stored(w, namespace)).Should(HaveField("Labels", want))
 
-	changeByHand(w, namespace, func(n *corev1.Namespace) {
-		n.Labels["pod-security.kubernetes.io/enforce"] = "privileged"
-		delete(n.Annotations, clerkv1alpha1.AnnotationOwnerUID)
-	})
+	changeByHand(w, namespace, func(n *corev1.Namespace) { n.Labels["pod-security.kubernetes.io/enforce"] = "privileged" })
 	w.Eventually(stored(w, namespace)).Should(And(HaveField("Labels", want), HaveField("Annotations", namespace.Annotations)))
+
+	// Without its owner's annotation it is outside of the operator's fence, until a cluster administrator puts it back.
+	changeByHand(w, namespace, func(n *corev1.Namespace) { delete(n.Annotations, clerkv1alpha1.AnnotationOwnerUID) })
+	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceRefused))
+	changeByHand(w, namespace, func(n *corev1.Namespace) {
+		metav1.SetMetaDataAnnotation(&n.ObjectMeta, clerkv1alpha1.AnnotationOwnerUID, string(get(w, organizationObject(o.ID)).UID))
+	})
+	w.provisioned(o.ID)
 
 	w.kubectl("delete", "namespace", name, "--timeout=60s")
 	w.Eventually(stored(w, namespace)).Should(And(HaveField("Labels", namespace.Labels), HaveField("UID", Not(Equal(namespace.UID)))))

@@ -188,14 +188,13 @@ func TestTenantGuardrails_areNotAppliedAgain(t *testing.T) {
 	o, name := w.tenant("defaults", limited(""), func(class *clerkv1alpha1.ClerkTenantClass) {
 		class.Spec.Quota.Hard["requests.cpu"] = resource.MustParse("1500m")
 		class.Spec.Quota.Hard["limits.memory"] = resource.MustParse("1024Mi")
-		class.Spec.Limits.Limits = append(class.Spec.Limits.Limits,
-			corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Min: corev1.ResourceList{"memory": resource.MustParse("16Mi")}},
-			corev1.LimitRangeItem{Type: corev1.LimitTypePod, Max: corev1.ResourceList{"cpu": resource.MustParse("4000m")}},
-			corev1.LimitRangeItem{
-				Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{"memory": resource.MustParse("1Gi")},
-				Min:     corev1.ResourceList{"ephemeral-storage": resource.MustParse("1Mi")},
-				Default: corev1.ResourceList{"memory": resource.MustParse("512Mi")},
-			})
+		container := &class.Spec.Limits.Limits[0]
+		container.Max["memory"] = resource.MustParse("1024Mi")
+		container.Default = corev1.ResourceList{"memory": resource.MustParse("512Mi")}
+		container.Min = corev1.ResourceList{"ephemeral-storage": resource.MustParse("1Mi")}
+		class.Spec.Limits.Limits = append(class.Spec.Limits.Limits, corev1.LimitRangeItem{
+			Type: corev1.LimitTypePod, Max: corev1.ResourceList{"cpu": resource.MustParse("4000m")},
+		})
 		class.Spec.NetworkPolicies = append(class.Spec.NetworkPolicies, clerkv1alpha1.ClerkTenantClassNetworkPolicy{
 			Name: "in", Spec: &networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				From: []networkingv1.NetworkPolicyPeer{
