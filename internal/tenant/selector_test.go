@@ -100,15 +100,15 @@ func TestSelectors_anExpressionNarrowsAListAndKeepsPriority(t *testing.T) {
 	pro.Name, free.Name, broken.Name, listed.Name = "pro", "free", "broken", "listed"
 	free.Spec.Priority, broken.Spec.Priority, listed.Spec.Priority = new(int32(9)), new(int32(10)), new(int32(11))
 	listed.Spec.Selector.OrganizationIDs = []string{"org_other"}
-	any := *class()
-	any.Name, any.Spec.Priority = "any", new(int32(-1))
-	all := []clerkv1alpha1.ClerkTenantClass{any, pro, free, broken, listed}
+	every := *class()
+	every.Name, every.Spec.Priority = "every", new(int32(-1))
+	all := []clerkv1alpha1.ClerkTenantClass{every, pro, free, broken, listed}
 	g.Expect(s.Select(all, organization()).Name).To(Equal("pro"))
 	o := organization()
 	o.Spec.PublicMetadata = &apiextensionsv1.JSON{Raw: []byte(`{"plan":"free"}`)}
 	g.Expect(s.Select(all, o).Name).To(Equal("free"))
 	o.Spec.PublicMetadata = nil
-	g.Expect(s.Select(all, o).Name).To(Equal("any"))
+	g.Expect(s.Select(all, o).Name).To(Equal("every"))
 	o.Spec.OrganizationID = "org_other"
 	g.Expect(s.Select(all, o).Name).To(Equal("listed"))
 }
@@ -130,7 +130,7 @@ func TestSelectors_costIsBounded(t *testing.T) {
 		"nested":         {list + ".all(a, " + list + ".all(b, " + list + ".all(c, a + b + c == 0)))", false},
 		"nested exists":  {list + ".exists(a, " + list + ".exists(b, " + list + ".exists(c, a + b + c == 1)))", false},
 		"nested map":     {list + ".map(a, " + list + ".map(b, " + list + ")).size() > 0", false},
-		"doubling lists": {"[1,2].map(a, [1,2].map(b, " + strings.Repeat("[", 1) + list + " + " + list + "])).size() > 0 && " + list + ".all(a, (" + list + "+" + list + ").size() < 0)", false},
+		"doubling lists": {"[1,2].map(a, [1,2].map(b, [" + list + " + " + list + "])).size() > 0 && " + list + ".all(a, (" + list + "+" + list + ").size() < 0)", false},
 		"regexp": {"organization.publicMetadata.text.matches('(a+)+(a+)+(a+)+b') || " + list +
 			".all(i, !organization.publicMetadata.text.matches('(a|aa)+(a|aa)+(a|aa)+b'))", false},
 		"text that grows": {list + ".all(a, (organization.publicMetadata.text + organization.publicMetadata.text).contains('ab'))", false},

@@ -53,7 +53,6 @@ func TestTenantClass_theHighestPriorityWins(t *testing.T) {
 	w := newWorld(t)
 	o := w.newOrganization("priority")
 	u := w.user()
-	w.join(u, o, "org:member")
 	low := w.class([]string{o.ID}, func(class *clerkv1alpha1.ClerkTenantClass) {
 		class.Spec.Namespace.Prefix = "low-"
 		class.Spec.Access = []clerkv1alpha1.ClerkTenantClassAccess{{Role: "member", ClusterRoles: []string{"view"}}}
@@ -62,6 +61,9 @@ func TestTenantClass_theHighestPriorityWins(t *testing.T) {
 		class.Spec.Namespace.Prefix = "high-"
 		class.Spec.Priority = new(int32(10))
 	})
+	// A membership's event is enough for a tenant, so that the classes have to be there before.
+	w.Eventually(stored(w, high)).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted))
+	w.join(u, o, "org:member")
 	w.happen("organization.created", o.Data())
 
 	namespace := w.provisioned(o.ID)

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/clerk-operator/clerk-operator/test/controlplane"
@@ -69,6 +71,7 @@ func run(m *testing.M) (code int) {
 
 // startSuite does what README tells users to do.
 func startSuite(ctx context.Context) (err error) {
+	ctrl.SetLogger(logr.Discard())
 	if suite.root, err = filepath.Abs("../.."); err != nil {
 		return err
 	}
