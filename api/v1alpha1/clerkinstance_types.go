@@ -11,6 +11,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
+// ClerkInstanceMode says whether tenants are made.
+// +kubebuilder:validation:Enum=Enforce;Observe
+type ClerkInstanceMode string
+
+const (
+	// ModeEnforce makes tenants and keeps them.
+	ModeEnforce ClerkInstanceMode = "Enforce"
+	// ModeObserve mirrors Clerk and tells what would be changed for tenants, and changes nothing there.
+	ModeObserve ClerkInstanceMode = "Observe"
+)
+
 // ClerkInstanceSpec says how one Clerk application reaches this cluster.
 // +kubebuilder:validation:XValidation:rule="!has(self.users) || !has(self.users.mirror) || self.users.mirror != 'Members' || has(self.backendAPI)",message="users.mirror: Members needs a backendAPI, from which a user who joins is read"
 type ClerkInstanceSpec struct {
@@ -41,6 +52,17 @@ type ClerkInstanceSpec struct {
 	// +optional
 	// +kubebuilder:default={usernamePrefix: "clerk:"}
 	Access ClerkInstanceAccess `json:"access,omitzero"`
+
+	// mode is Enforce, or Observe to mirror Clerk, to tell in the status of organizations and users and in metrics what
+	// would be created, changed and deleted for tenants, and to write nothing there: access that is there stays, too.
+	// +optional
+	// +kubebuilder:default=Enforce
+	Mode ClerkInstanceMode `json:"mode,omitempty"`
+
+	// suspend takes everybody's access to the instance's tenants away, makes no new tenants and keeps all data, until it
+	// is false again. Clerk is mirrored as before.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
 
 	// tenantEnvironment is what tenants are told of the instance in the Secret clerk-organization.
 	// +optional
@@ -467,6 +489,12 @@ func (i *ClerkInstance) UserMirror() UserMirror {
 func (i *ClerkInstance) PinnedInstanceID() string {
 	return cmp.Or(i.Spec.InstanceID, i.Status.InstanceID)
 }
+
+// Observes says whether tenants are left as they are.
+func (i *ClerkInstance) Observes() bool { return i.Spec.Mode == ModeObserve }
+
+// Suspended says whether nobody is to have access to the instance's tenants.
+func (i *ClerkInstance) Suspended() bool { return i.Spec.Suspend != nil && *i.Spec.Suspend }
 
 // HasBackendAPI says whether Clerk's Backend API is to be read.
 func (i *ClerkInstance) HasBackendAPI() bool { return i.Spec.BackendAPI.SecretKeyRef.Name != "" }

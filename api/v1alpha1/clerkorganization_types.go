@@ -7,7 +7,6 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // ClerkOrganizationSpec mirrors one organization of Clerk. What is learned from Clerk writes it; people read it.
@@ -55,22 +54,6 @@ type ClerkOrganizationSpec struct {
 	PublicMetadata *apiextensionsv1.JSON `json:"publicMetadata,omitempty"`
 }
 
-// NamespaceReference is a namespace and the proof of which one.
-type NamespaceReference struct {
-	// name of the namespace.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name,omitempty"`
-
-	// uid of the namespace: another namespace of the same name is not this one.
-	// +required
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=64
-	UID types.UID `json:"uid,omitempty"`
-}
-
 // ClerkOrganizationStatus is what the operator makes of the organization.
 // +kubebuilder:validation:MinProperties=1
 type ClerkOrganizationStatus struct {
@@ -87,42 +70,12 @@ type ClerkOrganizationStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// tenantClass is the name of the ClerkTenantClass that selects the organization.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	TenantClass string `json:"tenantClass,omitempty"`
-
-	// pendingTenantClass is the name of the ClerkTenantClass that selects the organization and has no place for it.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	PendingTenantClass string `json:"pendingTenantClass,omitempty"`
-
-	// namespace is the organization's namespace. Its name is chosen once and never changes.
-	// +optional
-	Namespace NamespaceReference `json:"namespace,omitzero"`
+	TenantStatus `json:",inline"`
 
 	// members is the number of memberships of the organization.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Members *int32 `json:"members,omitempty"`
-
-	// secretHash is a digest of what was last written to the Secret clerk-organization and to the copies of Secrets. The
-	// operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=64
-	SecretHash string `json:"secretHash,omitempty"`
-
-	// secrets are the names of the Secrets that were copied into the namespace.
-	// +optional
-	// +listType=set
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=64
-	// +kubebuilder:validation:items:MinLength=1
-	// +kubebuilder:validation:items:MaxLength=253
-	Secrets []string `json:"secrets,omitempty"`
 }
 
 // +kubebuilder:object:root=true
@@ -166,6 +119,9 @@ func (o *ClerkOrganization) GetMirrored() *Mirrored { return &o.Spec.Mirrored }
 
 // GetClerkID returns the organization's ID in Clerk.
 func (o *ClerkOrganization) GetClerkID() string { return o.Spec.OrganizationID }
+
+// GetTenantStatus returns what the operator has made of the tenant, to be changed in place.
+func (o *ClerkOrganization) GetTenantStatus() *TenantStatus { return &o.Status.TenantStatus }
 
 // +kubebuilder:object:root=true
 

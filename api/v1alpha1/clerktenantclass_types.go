@@ -13,23 +13,50 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
+// TenantKind is what of Clerk becomes a tenant.
+// +kubebuilder:validation:Enum=Organizations;Users
+type TenantKind string
+
+const (
+	// TenantsOrganizations is for a namespace that the members of an organization share.
+	TenantsOrganizations TenantKind = "Organizations"
+	// TenantsUsers is for a namespace that a user has alone.
+	TenantsUsers TenantKind = "Users"
+)
+
+// RoleOwner is the role that a user has in a namespace of the user's own.
+const RoleOwner = "owner"
+
 // ClerkTenantClassSpec says which organizations become tenants, and what such a tenant gets.
+// +kubebuilder:validation:XValidation:rule="!has(self.appliesTo) || self.appliesTo != 'Users' || !has(self.selector.organizationIDs)",message="a class for users selects no organizations; use selector.expression with user"
 type ClerkTenantClassSpec struct {
-	// selector says which organizations the class is for; {} selects every organization. Any Clerk user can create
+	// selector says which organizations, or users, the class is for; {} selects all of them. Any Clerk user can create
 	// organizations, so to select all of them is to let everybody who can sign up have a namespace.
 	// +required
 	Selector *ClerkTenantClassSelector `json:"selector,omitempty"` //nolint:kubeapilinter // {} is a value: every organization
+
+	// appliesTo is Organizations, or Users for a class that gives every user whom it selects a namespace of the user's own.
+	// +optional
+	// +kubebuilder:default=Organizations
+	AppliesTo TenantKind `json:"appliesTo,omitempty"`
 
 	// priority decides between classes that select the same organization: the highest wins, then the first by name.
 	// +optional
 	// +kubebuilder:default=0
 	Priority *int32 `json:"priority,omitempty"`
 
-	// maxTenants is how many organizations the class may have as tenants. Further ones wait in the order in which they
-	// were created in Clerk, with the reason Pending. Who is a tenant already stays one.
+	// maxTenants is how many tenants the class may have. Further ones wait with the reason Pending. A place that becomes
+	// free goes to the creator who has the fewest tenants of the class, then to the one that was created first in Clerk.
+	// Who is a tenant already stays one.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxTenants *int32 `json:"maxTenants,omitempty"`
+
+	// maxTenantsPerCreator is how many of the organizations that one user created may be tenants of the class. Further
+	// ones wait with the reason Pending.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MaxTenantsPerCreator *int32 `json:"maxTenantsPerCreator,omitempty"`
 
 	// namespace says how an organization's namespace is named and labelled.
 	// +required
@@ -96,8 +123,10 @@ type ClerkTenantClassSelector struct {
 
 	// expression is in CEL and true for the organizations that the class is for, such as
 	// "organization.publicMetadata.?plan.orValue('') == 'pro'". Of organization it knows organizationID, instanceName,
-	// createdBy, maxAllowedMemberships and publicMetadata, and nothing that the organization's own administrators can
-	// change. Where it cannot be evaluated, or costs too much, the class does not select the organization.
+	// createdBy, maxAllowedMemberships, publicMetadata and plan, the slug of the plan in Clerk Billing that is in force,
+	// and nothing else that the organization's own administrators can change. In a class for users it is about user, of
+	// which it knows userID, instanceName, externalID, publicMetadata and plan. Where it cannot be
+	// evaluated, or costs too much, the class does not select the organization or user.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
@@ -196,7 +225,7 @@ type ClerkTenantClassSecret struct {
 
 // ClerkTenantClassAccess maps a role of Clerk to ClusterRoles.
 type ClerkTenantClassAccess struct {
-	// role is the key of a role in Clerk; org:admin and admin are the same role.
+	// role is the key of a role in Clerk; org:admin and admin are the same role. In a class for users it is owner.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -262,12 +291,17 @@ type ClerkTenantClassStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// tenants is the number of organizations that the class has made tenants of.
+	// tenants is the number of tenants of the class.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Tenants *int32 `json:"tenants,omitempty"`
 
-	// pending is the number of organizations that wait for a place in the class.
+	// updated is the number of tenants that the present generation of the class has been brought to.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Updated *int32 `json:"updated,omitempty"`
+
+	// pending is the number of those that wait for a place in the class.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Pending *int32 `json:"pending,omitempty"`
@@ -278,6 +312,7 @@ type ClerkTenantClassStatus struct {
 // +kubebuilder:resource:scope=Cluster,shortName=cltc,categories=clerk
 // +kubebuilder:printcolumn:name="Priority",type=integer,priority=1,JSONPath=`.spec.priority`
 // +kubebuilder:printcolumn:name="Tenants",type=integer,JSONPath=`.status.tenants`
+// +kubebuilder:printcolumn:name="Updated",type=integer,priority=1,JSONPath=`.status.updated`
 // +kubebuilder:printcolumn:name="Pending",type=integer,priority=1,JSONPath=`.status.pending`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
@@ -303,6 +338,9 @@ type ClerkTenantClass struct {
 
 // GetConditions returns the conditions, to be changed in place.
 func (c *ClerkTenantClass) GetConditions() *[]metav1.Condition { return &c.Status.Conditions }
+
+// TenantKind returns what the class makes tenants of.
+func (c *ClerkTenantClass) TenantKind() TenantKind { return cmp.Or(c.Spec.AppliesTo, TenantsOrganizations) }
 
 // DeletionPolicy returns what happens to a namespace whose organization is deleted.
 func (c *ClerkTenantClass) DeletionPolicy() DeletionPolicy {

@@ -86,7 +86,8 @@ const (
 // ClerkUserStatus is what the operator makes of the user.
 // +kubebuilder:validation:MinProperties=1
 type ClerkUserStatus struct {
-	// conditions tell the state of the user. Known types: Ready.
+	// conditions tell the state of the user. Known types: Ready, and of a user with a namespace NamespaceReady and
+	// AccessReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -98,6 +99,8 @@ type ClerkUserStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	TenantStatus `json:",inline"`
 
 	// state is Active, or Suspended when the user is banned or deprovisioned in Clerk.
 	// +optional
@@ -119,6 +122,8 @@ type ClerkUserStatus struct {
 // +kubebuilder:printcolumn:name="Orgs",type=integer,JSONPath=`.status.organizations`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Class",type=string,priority=1,JSONPath=`.status.tenantClass`
+// +kubebuilder:printcolumn:name="Namespace",type=string,priority=1,JSONPath=`.status.namespace.name`
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="User-ID",type=string,priority=1,JSONPath=`.spec.userID`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -150,6 +155,9 @@ func (u *ClerkUser) GetMirrored() *Mirrored { return &u.Spec.Mirrored }
 
 // GetClerkID returns the user's ID in Clerk.
 func (u *ClerkUser) GetClerkID() string { return u.Spec.UserID }
+
+// GetTenantStatus returns what the operator has made of the user's own tenant, to be changed in place.
+func (u *ClerkUser) GetTenantStatus() *TenantStatus { return &u.Status.TenantStatus }
 
 // Suspended says whether Clerk's own state forbids the user any access.
 func (u *ClerkUser) Suspended() bool {

@@ -34,6 +34,17 @@ const (
 	// AnnotationRetain with the value "true" on a ClerkOrganization keeps its namespace for good when the
 	// organization is deleted.
 	AnnotationRetain = GroupName + "/retain"
+	// AnnotationSuspend with the value "true" on a ClerkOrganization, or a ClerkUser with a namespace of its own, takes
+	// everybody's access to the tenant away and keeps its data.
+	AnnotationSuspend = GroupName + "/suspend"
+	// AnnotationProtected with the value "true" on a ClerkOrganization or ClerkUser, or on its namespace, lets nobody
+	// delete the namespace until it is removed.
+	AnnotationProtected = GroupName + "/protected"
+	// AnnotationAdoptNamespace on a ClerkOrganization or ClerkUser names an existing namespace that is to be the
+	// tenant's. The namespace has to agree, by AnnotationAdoptBy.
+	AnnotationAdoptNamespace = GroupName + "/adopt-namespace"
+	// AnnotationAdoptBy on a namespace is the Clerk ID of the organization or user that may have it.
+	AnnotationAdoptBy = GroupName + "/adopt-by"
 	// AnnotationResyncRequestedAt asks for Clerk to be read now. On a ClerkInstance each new value asks for one full sync;
 	// on a mirrored object it is removed when the object has been read.
 	AnnotationResyncRequestedAt = GroupName + "/resync-requested-at"
@@ -109,6 +120,15 @@ const (
 	ReasonNoTenantClass = "NoTenantClass"
 	// ReasonPending says that the class that selects the organization has as many tenants as it may have.
 	ReasonPending = "Pending"
+	// ReasonTenantSuspended says that the tenant, or its whole instance, is suspended by the platform team: nobody has
+	// access, and the data is kept.
+	ReasonTenantSuspended = "TenantSuspended"
+	// ReasonObserving says that the instance's mode is Observe: nothing is written, and status.plan tells what would be.
+	ReasonObserving = "Observing"
+	// ReasonProtected says that an annotation keeps the namespace from being deleted.
+	ReasonProtected = "Protected"
+	// ReasonAdoptionRefused says that the namespace that the tenant is to adopt does not exist or does not agree.
+	ReasonAdoptionRefused = "AdoptionRefused"
 	// ReasonNamespaceConflict says that a namespace with the wanted name exists and is not proven to be this
 	// organization's; it is left untouched.
 	ReasonNamespaceConflict = "NamespaceConflict"
@@ -209,6 +229,8 @@ const (
 const (
 	// ReasonAccepted says that organizations can use the class.
 	ReasonAccepted = "Accepted"
+	// ReasonRollingOut says that the class has changed and has not been brought to all its tenants yet.
+	ReasonRollingOut = "RollingOut"
 	// ReasonInvalidExpression says that the class's expression is none, so that it selects nothing.
 	ReasonInvalidExpression = "InvalidExpression"
 	// ReasonRecorded says that the deletion is remembered.

@@ -21,6 +21,8 @@ type Request struct {
 	User         *clerkv1alpha1.ClerkUser
 	Organization *clerkv1alpha1.ClerkOrganization
 	Class        *clerkv1alpha1.ClerkTenantClass
+	// Suspended says that the platform team has taken everybody's access to the tenant away.
+	Suspended bool
 	// Superseded says that the user has a newer membership of the same organization.
 	Superseded bool
 }
@@ -59,6 +61,8 @@ func Decide(r Request) Decision {
 		return none(clerkv1alpha1.ReasonOrganizationDeleting, "organization %s is being deleted", m.Spec.OrganizationID)
 	case r.User.Suspended():
 		return none(clerkv1alpha1.ReasonUserSuspended, "user %s is banned or deprovisioned in Clerk", m.Spec.UserID)
+	case r.Suspended:
+		return none(clerkv1alpha1.ReasonTenantSuspended, "organization %s or its ClerkInstance is suspended", m.Spec.OrganizationID)
 	case r.Class == nil:
 		return none(clerkv1alpha1.ReasonNoTenantClass, "no ClerkTenantClass selects organization %s", m.Spec.OrganizationID)
 	}
@@ -67,6 +71,26 @@ func Decide(r Request) Decision {
 		return none(clerkv1alpha1.ReasonRoleNotMapped,
 			"ClerkTenantClass %s maps the role %q to no ClusterRole; list it in spec.access to grant it something",
 			r.Class.Name, m.Spec.Role)
+	}
+	return Decision{ClusterRoles: roles}
+}
+
+// DecideOwner returns what a user holds in a namespace of the user's own.
+func DecideOwner(user *clerkv1alpha1.ClerkUser, class *clerkv1alpha1.ClerkTenantClass, suspended bool) Decision {
+	switch {
+	case !user.DeletionTimestamp.IsZero():
+		return none(clerkv1alpha1.ReasonUserDeleting, "user %s is being deleted", user.Spec.UserID)
+	case user.Suspended():
+		return none(clerkv1alpha1.ReasonUserSuspended, "user %s is banned or deprovisioned in Clerk", user.Spec.UserID)
+	case suspended:
+		return none(clerkv1alpha1.ReasonTenantSuspended, "user %s's tenant or its ClerkInstance is suspended", user.Spec.UserID)
+	case class == nil:
+		return none(clerkv1alpha1.ReasonNoTenantClass, "no ClerkTenantClass selects user %s", user.Spec.UserID)
+	}
+	roles := clusterRoles(class, clerkv1alpha1.RoleOwner)
+	if len(roles) == 0 {
+		return none(clerkv1alpha1.ReasonRoleNotMapped,
+			"ClerkTenantClass %s maps the role %s to no ClusterRole; list it in spec.access", class.Name, clerkv1alpha1.RoleOwner)
 	}
 	return Decision{ClusterRoles: roles}
 }

@@ -153,6 +153,11 @@ func (r *ClerkOrganizationMembershipReconciler) requestOf(
 		if request.Class, err = r.classOf(ctx, organization); err != nil {
 			return request, err
 		}
+		config, _, err := r.configOf(ctx, organization)
+		if err != nil {
+			return request, err
+		}
+		request.Suspended = suspended(organization, config)
 	}
 	if request.User, err = r.userOf(ctx, membership); err != nil {
 		return request, err

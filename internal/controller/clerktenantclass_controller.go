@@ -10,10 +10,8 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,6 +37,7 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("clerktenantclass").
 		For(&clerkv1alpha1.ClerkTenantClass{}, builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkOrganization{}, tenantsOfClass()).
+		Watches(&clerkv1alpha1.ClerkUser{}, tenantsOfClass()).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }
@@ -47,12 +46,11 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 // for each.
 const countDelay = time.Second
 
-// tenantsOfClass leads from an organization to the classes that it came to, left or waits for.
+// tenantsOfClass leads from an owner to the classes that it came to, left or waits for, and that were brought to it.
 func tenantsOfClass() handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	enqueue := func(q queue, objects ...client.Object) {
 		for _, o := range objects {
-			status := o.(*clerkv1alpha1.ClerkOrganization).Status
+			status := o.(owner).GetTenantStatus()
 			for _, class := range []string{status.TenantClass, status.PendingTenantClass} {
 				if class != "" {
 					q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKey{Name: class}}, countDelay)
@@ -64,16 +62,17 @@ func tenantsOfClass() handler.EventHandler {
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { enqueue(q, e.Object) },
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { enqueue(q, e.Object) },
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			if !equality.Semantic.DeepEqual(placeOf(e.ObjectOld), placeOf(e.ObjectNew)) {
+			if placeOf(e.ObjectOld) != placeOf(e.ObjectNew) {
 				enqueue(q, e.ObjectOld, e.ObjectNew)
 			}
 		},
 	}
 }
 
-func placeOf(o client.Object) [2]string {
-	status := o.(*clerkv1alpha1.ClerkOrganization).Status
-	return [2]string{status.TenantClass, status.PendingTenantClass}
+// placeOf is what of an owner is counted in its class.
+func placeOf(o client.Object) any {
+	status := o.(owner).GetTenantStatus()
+	return [3]any{status.TenantClass, status.TenantClassGeneration, status.PendingTenantClass}
 }
 
 // Reconcile takes one class's status to where it should be.
@@ -88,15 +87,15 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	before := class.DeepCopy()
 	defer func() { result, err = r.finish(ctx, before, class, result, err) }()
 	class.Status.ObservedGeneration = class.Generation
-	if err := r.countTenants(ctx, class); err != nil {
+	owners, err := r.owners(ctx, class.TenantKind())
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if selector := class.Spec.Selector; selector != nil && selector.Expression != "" {
-		if err := r.selectors.Check(selector.Expression); err != nil {
-			setReady(class, metav1.ConditionFalse, clerkv1alpha1.ReasonInvalidExpression,
-				fmt.Sprintf("spec.selector.expression selects nothing: %v", err))
-			return ctrl.Result{}, nil
-		}
+	countTenants(class, owners)
+	if err := r.selectors.Check(class); err != nil {
+		setReady(class, metav1.ConditionFalse, clerkv1alpha1.ReasonInvalidExpression,
+			fmt.Sprintf("spec.selector.expression selects nothing: %v", err))
+		return ctrl.Result{}, nil
 	}
 	unbindable, err := r.unbindable(ctx, class)
 	if err != nil {
@@ -108,27 +107,43 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 			unbindable))
 		return ctrl.Result{RequeueAfter: recheckInterval}, nil
 	}
-	setReady(class, metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted, "organizations can use the class")
+	if tenants, updated := *class.Status.Tenants, *class.Status.Updated; updated < tenants {
+		setReady(class, metav1.ConditionUnknown, clerkv1alpha1.ReasonRollingOut,
+			fmt.Sprintf("%d of %d tenants are as the class says now", updated, tenants))
+		return ctrl.Result{RequeueAfter: recheckInterval}, nil
+	}
+	setReady(class, metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted, "the class can be used"+r.unevaluated(class, owners))
 	return ctrl.Result{RequeueAfter: reviewInterval}, nil
 }
 
-// countTenants counts the organizations that have, or wait for, a place in a class.
-func (r *ClerkTenantClassReconciler) countTenants(ctx context.Context, class *clerkv1alpha1.ClerkTenantClass) error {
-	var organizations clerkv1alpha1.ClerkOrganizationList
-	if err := r.client.List(ctx, &organizations, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing organizations: %w", err)
-	}
-	var tenants, pending int
-	for i := range organizations.Items {
+// countTenants counts those who have, or wait for, a place in a class.
+func countTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
+	var tenants, updated, pending int
+	for _, o := range owners {
+		status := o.GetTenantStatus()
 		switch class.Name {
-		case organizations.Items[i].Status.TenantClass:
+		case status.TenantClass:
 			tenants++
-		case organizations.Items[i].Status.PendingTenantClass:
+			if status.TenantClassGeneration == class.Generation || !o.GetDeletionTimestamp().IsZero() {
+				updated++
+			}
+		case status.PendingTenantClass:
 			pending++
 		}
 	}
-	class.Status.Tenants, class.Status.Pending = count(tenants), count(pending)
-	return nil
+	class.Status.Tenants, class.Status.Updated, class.Status.Pending = count(tenants), count(updated), count(pending)
+}
+
+// unevaluated tells of one of those for whom a class's expression cannot be evaluated: the first, since an expression that
+// costs too much is not to be tried on all of them.
+func (r *ClerkTenantClassReconciler) unevaluated(class *clerkv1alpha1.ClerkTenantClass, owners []owner) string {
+	for _, o := range owners {
+		if _, err := r.selectors.Selects(class, o); err != nil {
+			return fmt.Sprintf("; its expression cannot be evaluated for %s, and perhaps others, which it does not select: %v",
+				o.GetClerkID(), err)
+		}
+	}
+	return ""
 }
 
 // unbindable asks the API server which of the class's ClusterRoles the operator may not bind.

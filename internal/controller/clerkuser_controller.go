@@ -8,22 +8,27 @@ import (
 	"fmt"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/access"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
-// ClerkUserReconciler tells a user's state, and holds a deleted user until no binding names the user and the user's
-// memberships are gone. It changes no bindings: that is the organization's.
-type ClerkUserReconciler struct{ base }
+// ClerkUserReconciler tells a user's state, makes a namespace of the user's own where a class asks for it, and holds a
+// deleted user until no binding names the user and the user's memberships are gone. The bindings in the namespaces of
+// organizations are those organizations' to change.
+type ClerkUserReconciler struct{ tenancy }
 
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers,verbs=get;list;watch;create;patch;delete;mirror
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerkusers/status,verbs=patch
@@ -33,16 +38,28 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	named := changedSubjects(func(_ context.Context, _ *rbacv1.RoleBinding, userID string) []reconcile.Request {
 		return []reconcile.Request{requestFor(userID)}
 	})
-	return ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkuser").
 		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, handler.EnqueueRequestsFromMapFunc(membershipToUser),
 			builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkTombstone{}, handler.EnqueueRequestsFromMapFunc(tombstoned(clerk.KindUser)),
 			builder.WithPredicates(specChanged())).
-		Watches(&rbacv1.RoleBinding{}, named).
-		WithOptions(controllerOptions()).
-		Complete(r)
+		Watches(&clerkv1alpha1.ClerkInstance{}, handler.EnqueueRequestsFromMapFunc(r.allWithTenants),
+			builder.WithPredicates(predicate.Or(specChanged(), changed(learnedOfInstance)))).
+		Watches(&clerkv1alpha1.ClerkUser{}, handler.EnqueueRequestsFromMapFunc(r.waiting),
+			builder.WithPredicates(leftPlace())).
+		Watches(&rbacv1.RoleBinding{}, named)
+	return r.watchTenants(b, clerkv1alpha1.TenantsUsers).WithOptions(controllerOptions()).Complete(r)
+}
+
+// allWithTenants leads to every user, where users can have namespaces of their own.
+func (r *ClerkUserReconciler) allWithTenants(ctx context.Context, o client.Object) []reconcile.Request {
+	classes, err := r.classesFor(ctx, clerkv1alpha1.TenantsUsers)
+	if err != nil || len(classes) == 0 {
+		return nil
+	}
+	return r.allOf(clerkv1alpha1.TenantsUsers)(ctx, o)
 }
 
 // Reconcile takes one user to where it should be.
@@ -73,13 +90,41 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		if !dead {
 			memberships = nil // the user is deleted here and not in Clerk, where the memberships go on
 		}
-		return ctrl.Result{}, r.reconcileDelete(ctx, user, memberships, bindings)
+		return r.reconcileDelete(ctx, user, memberships, bindings)
 	}
 	if err := r.ensureFinalizer(ctx, user, clerkv1alpha1.FinalizerUser); err != nil {
 		return ctrl.Result{}, err
 	}
 	reconcileUserStatus(user, memberships, bindings)
-	return ctrl.Result{}, nil
+	return r.reconcileTenant(ctx, user)
+}
+
+// reconcileTenant makes the user's own namespace, where a class asks for it. What goes wrong there is told in Ready, too,
+// unless that tells something of access already.
+func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1alpha1.ClerkUser) (ctrl.Result, error) {
+	c, err := r.claimOf(ctx, user)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if status := user.GetTenantStatus(); c.class == nil && status.Namespace.Name == "" && status.PendingTenantClass == "" {
+		if namespace, err := r.findNamespace(ctx, user); err != nil || namespace == nil {
+			user.Status.TenantStatus = clerkv1alpha1.TenantStatus{}
+			for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
+				meta.RemoveStatusCondition(&user.Status.Conditions, conditionType)
+			}
+			return ctrl.Result{}, err
+		}
+	}
+	granted := tenant.Grants{}
+	decision := access.DecideOwner(user, c.class, suspended(user, c.config))
+	for _, role := range decision.ClusterRoles {
+		granted[role] = []string{user.Spec.UserID}
+	}
+	err = r.provision(ctx, c, granted)
+	if err != nil && !user.Suspended() {
+		setFailed(user, clerkv1alpha1.ConditionReady, err)
+	}
+	return outcome(err, ctrl.Result{RequeueAfter: resyncInterval})
 }
 
 // reconcileUserStatus sets a user's status from the memberships and bindings that name the user.
@@ -109,31 +154,37 @@ func reconcileUserStatus(
 	}
 }
 
-// reconcileDelete cascades to the user's memberships, since Clerk does not promise an event for each, and lets the user
-// go when they and all bindings that name the user are gone.
+// reconcileDelete cascades to the user's memberships, since Clerk does not promise an event for each, takes the user's own
+// namespace away, and lets the user go when all bindings that name the user are gone, too.
 func (r *ClerkUserReconciler) reconcileDelete(
 	ctx context.Context, user *clerkv1alpha1.ClerkUser,
 	memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int,
-) error {
+) (ctrl.Result, error) {
 	remaining := 0
-	for i := range memberships {
-		if memberships[i].Spec.InstanceName != user.Spec.InstanceName {
-			continue
-		}
-		remaining++
-		if memberships[i].DeletionTimestamp.IsZero() {
-			if err := mirror.DeleteObject(ctx, r.client, &memberships[i]); err != nil {
-				return err
+	cascade := func() error {
+		for i := range memberships {
+			if memberships[i].Spec.InstanceName != user.Spec.InstanceName {
+				continue
+			}
+			remaining++
+			if memberships[i].DeletionTimestamp.IsZero() {
+				if err := mirror.DeleteObject(ctx, r.client, &memberships[i]); err != nil {
+					return err
+				}
 			}
 		}
+		return nil
 	}
-	if remaining == 0 && bindings == 0 {
-		return r.releaseFinalizer(ctx, user, clerkv1alpha1.FinalizerUser)
+	release := func() error {
+		if remaining == 0 && bindings == 0 {
+			return r.releaseFinalizer(ctx, user, clerkv1alpha1.FinalizerUser)
+		}
+		setReady(user, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting,
+			"waiting for the user's memberships and the bindings that name the user to be gone")
+		return nil
 	}
 	user.Status.ObservedGeneration = user.Generation
-	setReady(user, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting,
-		"waiting for the user's memberships and the bindings that name the user to be gone")
-	return nil
+	return r.teardown(ctx, user, cascade, release)
 }
 
 // bindingsThatName counts the bindings that name a user in the namespaces of organizations. A binding elsewhere is not
@@ -146,6 +197,9 @@ func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, userID strin
 	}
 	named := 0
 	for i := range bindings.Items {
+		if bindings.Items[i].Labels[clerkv1alpha1.LabelUserID] != "" {
+			continue // in the user's own namespace, which the user's own teardown takes care of
+		}
 		organizationID := bindings.Items[i].Labels[clerkv1alpha1.LabelOrganizationID]
 		organization := &clerkv1alpha1.ClerkOrganization{}
 		err := r.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(organizationID)}, organization)

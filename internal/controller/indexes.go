@@ -4,9 +4,11 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,6 +23,8 @@ const (
 	indexUserID         = "spec.userID"
 	// indexSubject finds the managed bindings that name a user, by the user's ID.
 	indexSubject = "subjects.userID"
+	// indexOwner finds the managed namespaces of an owner, by the owner's Clerk ID.
+	indexOwner = "owner.clerkID"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -45,6 +49,10 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		}},
 		{&clerkv1alpha1.ClerkOrganizationMembership{}, indexUserID, func(o client.Object) []string {
 			return []string{membership(o).Spec.UserID}
+		}},
+		{&corev1.Namespace{}, indexOwner, func(o client.Object) []string {
+			labels := o.GetLabels()
+			return []string{cmp.Or(labels[clerkv1alpha1.LabelOrganizationID], labels[clerkv1alpha1.LabelUserID])}
 		}},
 		{&rbacv1.RoleBinding{}, indexSubject, func(o client.Object) []string {
 			return subjectUserIDs(o.(*rbacv1.RoleBinding))

@@ -65,14 +65,18 @@ func Setup(
 		instances: instances,
 		selectors: selectors,
 	}
+	tenants := tenancy{base: b, namespace: namespace, places: newPlaces(), secrets: newSchedule(c, resyncInterval)}
+	if err := registry.Register(newPlanCollector(b)); err != nil {
+		return fmt.Errorf("registering the metrics of plans: %w", err)
+	}
 	metrics := backfill.NewMetrics(registry)
 	syncer := backfill.NewSyncer(mgr.GetClient(), m, c, metrics)
 	clients := clerkapi.NewClients(clerkapi.NewMetrics(registry))
 	reconcilers := []interface{ SetupWithManager(ctrl.Manager) error }{
 		&ClerkInstanceReconciler{base: b},
 		&ClerkTenantClassReconciler{base: b},
-		&ClerkUserReconciler{base: b},
-		&ClerkOrganizationReconciler{base: b, namespace: namespace, places: newPlaces(), secrets: newSchedule(c, resyncInterval)},
+		&ClerkUserReconciler{tenants},
+		&ClerkOrganizationReconciler{tenants},
 		&ClerkOrganizationMembershipReconciler{base: b},
 		&ClerkTombstoneReconciler{base: b},
 		&SyncReconciler{base: b, syncer: syncer, clients: clients, metrics: metrics, attempts: map[string]*attempt{}},

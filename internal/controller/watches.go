@@ -26,43 +26,70 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 )
 
-// revocationPriority is above that of everything else, so that taking access away never waits behind giving it.
-const revocationPriority = 100
+const (
+	// revocationPriority is above that of everything else, so that taking access away never waits behind giving it.
+	revocationPriority = 100
+	// rolloutPriority is below that of everything else, so that a change of a class, which comes to all of its tenants,
+	// keeps nothing else waiting.
+	rolloutPriority = -50
+)
+
+// queue is what event handlers fill.
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // revoking makes what an event leads to urgent when it takes something away: always when the object went, and when
 // takes says so of what it became.
 func revoking(inner handler.EventHandler, takes func(client.Object) bool) handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: inner.Create,
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
 			if takes(e.ObjectNew) {
-				q = urgent(q)
+				q = prioritized(q, revocationPriority)
 			}
 			inner.Update(ctx, e, q)
 		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			inner.Delete(ctx, e, urgent(q))
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			inner.Delete(ctx, e, prioritized(q, revocationPriority))
 		},
 		GenericFunc: inner.Generic,
 	}
 }
 
-type urgentQueue struct {
-	priorityqueue.PriorityQueue[reconcile.Request]
+// unhurried lets what an event leads to wait for everything else: a few at once, as workers have nothing better to do.
+func unhurried(inner handler.EventHandler) handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			inner.Create(ctx, e, prioritized(q, rolloutPriority))
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			inner.Update(ctx, e, prioritized(q, rolloutPriority))
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			inner.Delete(ctx, e, prioritized(q, rolloutPriority))
+		},
+		GenericFunc: inner.Generic,
+	}
 }
 
-func urgent(
-	q workqueue.TypedRateLimitingInterface[reconcile.Request],
-) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+type prioritizedQueue struct {
+	priorityqueue.PriorityQueue[reconcile.Request]
+	priority int
+}
+
+func prioritized(q queue, priority int) queue {
 	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-		return urgentQueue{pq}
+		return prioritizedQueue{pq, priority}
 	}
 	return q
 }
 
-// Add puts an item before all others.
-func (q urgentQueue) Add(item reconcile.Request) {
-	q.AddWithOpts(priorityqueue.AddOpts{Priority: new(revocationPriority)}, item)
+// Add gives an item the queue's priority.
+func (q prioritizedQueue) Add(item reconcile.Request) { q.AddWithOpts(priorityqueue.AddOpts{}, item) }
+
+// AddWithOpts gives items the queue's priority, whatever else is asked for.
+func (q prioritizedQueue) AddWithOpts(o priorityqueue.AddOpts, items ...reconcile.Request) {
+	o.Priority = &q.priority
+	q.PriorityQueue.AddWithOpts(o, items...)
 }
 
 func isSuspendedOrDeleting(o client.Object) bool {
@@ -77,12 +104,14 @@ func requestFor(id string) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: clerk.ObjectName(id)}}
 }
 
-// labelledOrganization leads from a namespace or binding to its organization.
-func labelledOrganization(_ context.Context, o client.Object) []reconcile.Request {
-	if id := o.GetLabels()[clerkv1alpha1.LabelOrganizationID]; id != "" {
-		return []reconcile.Request{requestFor(id)}
+// labelled leads from an object to the owner whose ID is in a label.
+func labelled(label string) handler.MapFunc {
+	return func(_ context.Context, o client.Object) []reconcile.Request {
+		if id := o.GetLabels()[label]; id != "" {
+			return []reconcile.Request{requestFor(id)}
+		}
+		return nil
 	}
-	return nil
 }
 
 // tombstoned leads from a tombstone to the object of its ID, if that is of the kind.
@@ -172,29 +201,11 @@ func tombstoneToMemberships(reader client.Reader) handler.MapFunc {
 	}
 }
 
-// allOrganizations leads from anything to every organization. An instance that comes or goes decides on those of others,
-// too: whether the default one is implied.
-func allOrganizations(reader client.Reader) handler.MapFunc {
-	return func(ctx context.Context, _ client.Object) []reconcile.Request {
-		var organizations clerkv1alpha1.ClerkOrganizationList
-		if err := reader.List(ctx, &organizations, client.UnsafeDisableDeepCopy); err != nil {
-			log.FromContext(ctx).Error(err, "Could not list organizations")
-			return nil
-		}
-		requests := make([]reconcile.Request, 0, len(organizations.Items))
-		for i := range organizations.Items {
-			requests = append(requests, requestFor(organizations.Items[i].Spec.OrganizationID))
-		}
-		return requests
-	}
-}
-
 // changedSubjects leads from a binding to the users that were added to it or taken from it, which of hundreds is
 // usually one.
 func changedSubjects(
 	to func(ctx context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request,
 ) handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	enqueue := func(ctx context.Context, q queue, binding *rbacv1.RoleBinding, userIDs sets.Set[string]) {
 		for userID := range userIDs {
 			for _, request := range to(ctx, binding, userID) {
@@ -259,6 +270,11 @@ func accessOfOrganization(o client.Object) any {
 		organization.DeletionTimestamp.IsZero(), organization.Status.TenantClass, organization.Status.Namespace,
 		ready.Status, ready.Reason,
 	}
+}
+
+// learnedOfInstance is what of an instance tenants are told of that is in its status.
+func learnedOfInstance(o client.Object) any {
+	return o.(*clerkv1alpha1.ClerkInstance).Status.InstanceID
 }
 
 // contentOfNamespace is what of a namespace is the operator's business: these kinds have no generation. Of one that is

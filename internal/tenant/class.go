@@ -20,11 +20,10 @@ func compareClasses(a, b *clerkv1alpha1.ClerkTenantClass) int {
 	)
 }
 
-// lists says whether a selector's list of organizations, if it has one, holds an organization.
-func lists(selector *clerkv1alpha1.ClerkTenantClassSelector, organization *clerkv1alpha1.ClerkOrganization) bool {
+// lists says whether a selector's list of organizations, if it has one, holds an owner.
+func lists(selector *clerkv1alpha1.ClerkTenantClassSelector, owner Owner) bool {
 	if selector == nil {
 		return false
 	}
-	return len(selector.OrganizationIDs) == 0 ||
-		slices.Contains(selector.OrganizationIDs, organization.Spec.OrganizationID)
+	return len(selector.OrganizationIDs) == 0 || slices.Contains(selector.OrganizationIDs, owner.GetClerkID())
 }

@@ -1,8 +1,9 @@
 // Copyright The clerk-operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tenant builds what an organization gets in the cluster: its namespace, its Secret and its RoleBindings, as
-// typed apply configurations. It is pure: observed objects in, desired objects out, no client and no clock.
+// Package tenant builds what an organization, or a user alone, gets in the cluster: a namespace, what limits it, its
+// Secrets and its RoleBindings, as typed apply configurations. It also decides which class selects whom, and whose turn
+// it is where a class has only so many places. It is pure: observed objects in, desired objects out, no client and no clock.
 //
 // Strings that people in Clerk choose reach no name, label or field but those that say so; the one part of a name that
 // comes from a slug is reduced to letters, digits and dashes and followed by a digest of the organization's ID.
@@ -15,18 +16,43 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
 // FieldOwner owns every field of the tenants' objects.
 const FieldOwner = "clerk-operator/tenant"
 
-// Labels returns the labels of every object that belongs to an organization.
-func Labels(organization *clerkv1alpha1.ClerkOrganization) map[string]string {
+// Owner is whom a tenant belongs to: a ClerkOrganization, or a ClerkUser alone.
+type Owner interface {
+	metav1.Object
+	GetClerkID() string
+	GetMirrored() *clerkv1alpha1.Mirrored
+}
+
+// KindOf returns the kind of tenant that an owner has.
+func KindOf(owner Owner) clerkv1alpha1.TenantKind {
+	if _, ok := owner.(*clerkv1alpha1.ClerkUser); ok {
+		return clerkv1alpha1.TenantsUsers
+	}
+	return clerkv1alpha1.TenantsOrganizations
+}
+
+// OwnerLabel returns the label that holds the owner's ID on everything that belongs to it.
+func OwnerLabel(owner Owner) string {
+	if KindOf(owner) == clerkv1alpha1.TenantsUsers {
+		return clerkv1alpha1.LabelUserID
+	}
+	return clerkv1alpha1.LabelOrganizationID
+}
+
+// Labels returns the labels of every object that belongs to a tenant.
+func Labels(owner Owner) map[string]string {
 	return map[string]string{
-		clerkv1alpha1.LabelManagedBy:      clerkv1alpha1.ManagedBy,
-		clerkv1alpha1.LabelInstance:       organization.Spec.InstanceName,
-		clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID,
+		clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
+		clerkv1alpha1.LabelInstance:  owner.GetMirrored().InstanceName,
+		OwnerLabel(owner):            owner.GetClerkID(),
 	}
 }
 

@@ -32,9 +32,9 @@ type Guardrails struct {
 	Policies []*networkingv1ac.NetworkPolicyApplyConfiguration
 }
 
-// BuildGuardrails returns what limits an organization in its namespace, as its class wants it.
+// BuildGuardrails returns what limits a tenant in its namespace, as its class wants it.
 func BuildGuardrails(
-	namespace string, organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass,
+	namespace string, owner Owner, class *clerkv1alpha1.ClerkTenantClass,
 ) (*Guardrails, error) {
 	g := &Guardrails{}
 	if class.Spec.Quota != nil {
@@ -42,14 +42,14 @@ func BuildGuardrails(
 		if err != nil {
 			return nil, fmt.Errorf("spec.quota: %w", err)
 		}
-		g.Quota = corev1ac.ResourceQuota(QuotaName, namespace).WithLabels(Labels(organization)).WithSpec(spec)
+		g.Quota = corev1ac.ResourceQuota(QuotaName, namespace).WithLabels(Labels(owner)).WithSpec(spec)
 	}
 	if class.Spec.Limits != nil {
 		spec, err := applied[corev1ac.LimitRangeSpecApplyConfiguration](withDefaultLimits(class.Spec.Limits))
 		if err != nil {
 			return nil, fmt.Errorf("spec.limits: %w", err)
 		}
-		g.Limits = corev1ac.LimitRange(LimitsName, namespace).WithLabels(Labels(organization)).WithSpec(spec)
+		g.Limits = corev1ac.LimitRange(LimitsName, namespace).WithLabels(Labels(owner)).WithSpec(spec)
 	}
 	policies := map[string]*networkingv1.NetworkPolicySpec{}
 	if class.Spec.NetworkIsolation != clerkv1alpha1.NetworkOpen {
@@ -64,7 +64,7 @@ func BuildGuardrails(
 			return nil, fmt.Errorf("spec.networkPolicies: %s: %w", name, err)
 		}
 		g.Policies = append(g.Policies,
-			networkingv1ac.NetworkPolicy(name, namespace).WithLabels(Labels(organization)).WithSpec(spec))
+			networkingv1ac.NetworkPolicy(name, namespace).WithLabels(Labels(owner)).WithSpec(spec))
 	}
 	return g, nil
 }

@@ -13,7 +13,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 
-	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/access"
 )
 
@@ -23,17 +22,17 @@ const MaxSubjects = 500
 // Grants are the users that hold each ClusterRole: user IDs by the ClusterRole's name.
 type Grants map[string][]string
 
-// RoleBindings returns the bindings of an organization's namespace: one for each ClusterRole, or where more than
+// RoleBindings returns the bindings of a tenant's namespace: one for each ClusterRole, or where more than
 // MaxSubjects hold it one for each prefix of the hexadecimal digest of the user's ID that is short enough to fit. A
 // member's binding so depends on the member and the number of members alone. Sorted by name.
 func RoleBindings(
-	namespace string, organization *clerkv1alpha1.ClerkOrganization, usernamePrefix string, grants Grants,
+	namespace string, owner Owner, usernamePrefix string, grants Grants,
 ) []*rbacv1ac.RoleBindingApplyConfiguration {
 	var bindings []*rbacv1ac.RoleBindingApplyConfiguration
 	for clusterRole, userIDs := range grants {
 		for shard, members := range shards(userIDs) {
 			binding := rbacv1ac.RoleBinding(bindingName(clusterRole, shard), namespace).
-				WithLabels(Labels(organization)).
+				WithLabels(Labels(owner)).
 				WithRoleRef(rbacv1ac.RoleRef().
 					WithAPIGroup(rbacv1.GroupName).WithKind("ClusterRole").WithName(clusterRole))
 			for _, userID := range members {

@@ -5,10 +5,13 @@ package tenant
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/utils/ptr"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -21,12 +24,24 @@ const (
 	maxCompiled = 1000
 )
 
+// variables are what an expression is about, by what its class is for.
+var variables = map[clerkv1alpha1.TenantKind]string{
+	clerkv1alpha1.TenantsOrganizations: "organization",
+	clerkv1alpha1.TenantsUsers:         "user",
+}
+
 // Selectors evaluates the expressions of classes. Each is compiled once. It is safe for concurrent use.
 type Selectors struct {
-	env *cel.Env
+	envs map[clerkv1alpha1.TenantKind]*cel.Env
 
 	mu       sync.Mutex
-	compiled map[string]compiled
+	compiled map[source]compiled
+}
+
+// source is an expression and what it is about.
+type source struct {
+	kind       clerkv1alpha1.TenantKind
+	expression string
 }
 
 type compiled struct {
@@ -36,96 +51,137 @@ type compiled struct {
 
 // NewSelectors returns an empty set of expressions.
 func NewSelectors() (*Selectors, error) {
-	env, err := cel.NewEnv(cel.OptionalTypes(), cel.Variable("organization", cel.MapType(cel.StringType, cel.DynType)))
-	if err != nil {
-		return nil, fmt.Errorf("building the environment of expressions: %w", err)
+	s := &Selectors{envs: map[clerkv1alpha1.TenantKind]*cel.Env{}, compiled: map[source]compiled{}}
+	for kind, name := range variables {
+		env, err := cel.NewEnv(cel.OptionalTypes(), cel.Variable(name, cel.MapType(cel.StringType, cel.DynType)))
+		if err != nil {
+			return nil, fmt.Errorf("building the environment of expressions: %w", err)
+		}
+		s.envs[kind] = env
 	}
-	return &Selectors{env: env, compiled: map[string]compiled{}}, nil
+	return s, nil
 }
 
-// Check says what is wrong with an expression.
-func (s *Selectors) Check(expression string) error { return s.compile(expression).err }
+// Check says what is wrong with a class's expression, if it has one.
+func (s *Selectors) Check(class *clerkv1alpha1.ClerkTenantClass) error {
+	selector := class.Spec.Selector
+	if selector == nil || selector.Expression == "" {
+		return nil
+	}
+	return s.compile(source{class.TenantKind(), selector.Expression}).err
+}
 
-func (s *Selectors) compile(expression string) compiled {
+func (s *Selectors) compile(of source) compiled {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.compiled[expression]; ok {
+	if known, ok := s.compiled[of]; ok {
 		return known
 	}
 	if len(s.compiled) >= maxCompiled {
 		clear(s.compiled)
 	}
-	c := s.build(expression)
-	s.compiled[expression] = c
+	c := build(s.envs[of.kind], of.expression)
+	s.compiled[of] = c
 	return c
 }
 
-func (s *Selectors) build(expression string) compiled {
-	ast, issues := s.env.Compile(expression)
+func build(env *cel.Env, expression string) compiled {
+	ast, issues := env.Compile(expression)
 	if issues.Err() != nil {
 		return compiled{err: issues.Err()}
 	}
 	if ast.OutputType() != cel.BoolType && ast.OutputType() != cel.DynType {
 		return compiled{err: fmt.Errorf("it is of type %s and must be a bool", ast.OutputType())}
 	}
-	program, err := s.env.Program(ast, cel.CostLimit(maxCost))
+	program, err := env.Program(ast, cel.CostLimit(maxCost))
 	return compiled{program: program, err: err}
 }
 
-// Select returns the class of an organization: of those that select it the one with the highest priority, then the first
-// by name; nil when none does. A class that is being deleted selects nothing, and neither does one whose expression
-// cannot be evaluated for the organization.
-func (s *Selectors) Select(
-	classes []clerkv1alpha1.ClerkTenantClass, organization *clerkv1alpha1.ClerkOrganization,
-) *clerkv1alpha1.ClerkTenantClass {
+// Select returns the class of an owner: of those that select it the one with the highest priority, then the first by
+// name; nil when none does. A class that is being deleted selects nothing, and neither does one whose expression cannot
+// be evaluated for the owner.
+func (s *Selectors) Select(classes []clerkv1alpha1.ClerkTenantClass, owner Owner) *clerkv1alpha1.ClerkTenantClass {
 	var selected *clerkv1alpha1.ClerkTenantClass
 	for i := range classes {
 		class := &classes[i]
 		if !class.DeletionTimestamp.IsZero() || selected != nil && compareClasses(class, selected) > 0 {
 			continue
 		}
-		if s.selects(class.Spec.Selector, organization) {
+		if selects, err := s.Selects(class, owner); err == nil && selects {
 			selected = class
 		}
 	}
 	return selected
 }
 
-func (s *Selectors) selects(
-	selector *clerkv1alpha1.ClerkTenantClassSelector, organization *clerkv1alpha1.ClerkOrganization,
-) bool {
-	if !lists(selector, organization) {
-		return false
+// Selects says whether a class is for an owner. The error says why its expression cannot be evaluated, and holds nothing
+// of what Clerk sent.
+func (s *Selectors) Selects(class *clerkv1alpha1.ClerkTenantClass, owner Owner) (bool, error) {
+	if class.TenantKind() != KindOf(owner) || !lists(class.Spec.Selector, owner) {
+		return false, nil
 	}
-	return selector.Expression == "" || s.isTrue(selector.Expression, organization)
-}
-
-func (s *Selectors) isTrue(expression string, organization *clerkv1alpha1.ClerkOrganization) bool {
-	c := s.compile(expression)
+	if class.Spec.Selector.Expression == "" {
+		return true, nil
+	}
+	kind := class.TenantKind()
+	c := s.compile(source{kind, class.Spec.Selector.Expression})
 	if c.err != nil {
-		return false
+		return false, errors.New("it is not valid")
 	}
-	result, _, err := c.program.Eval(map[string]any{"organization": facts(organization)})
+	result, _, err := c.program.Eval(map[string]any{variables[kind]: facts(owner)})
 	if err != nil {
-		return false
+		return false, explain(err)
 	}
 	isTrue, ok := result.Value().(bool)
-	return ok && isTrue
+	if !ok {
+		return false, errors.New("its value is no bool")
+	}
+	return isTrue, nil
 }
 
-// facts are what of an organization can decide on its class: nothing that its own administrators can change.
-func facts(organization *clerkv1alpha1.ClerkOrganization) map[string]any {
-	metadata := map[string]any{}
-	if raw := organization.Spec.PublicMetadata; raw != nil {
-		if err := json.Unmarshal(raw.Raw, &metadata); err != nil {
-			metadata = map[string]any{} // the API server lets nothing but an object be stored
+// explain tells why an evaluation failed without what it failed on: CEL's own words can hold values of metadata.
+func explain(err error) error {
+	switch message := err.Error(); {
+	case strings.Contains(message, "cost limit exceeded"):
+		return errors.New("it costs too much to evaluate; loops in loops over metadata do")
+	case strings.Contains(message, "no such key"):
+		return errors.New("it reads a key that is not there; read it as .?key.orValue('')")
+	case strings.Contains(message, "no such overload"):
+		return errors.New("it compares or combines a value of another type than it expects")
+	}
+	return errors.New("its evaluation fails")
+}
+
+// facts are what of an owner can decide on its class: of an organization nothing that its own administrators can change,
+// and of a user nothing that the user can.
+func facts(owner Owner) map[string]any {
+	switch o := owner.(type) {
+	case *clerkv1alpha1.ClerkOrganization:
+		return map[string]any{
+			"organizationID":        o.Spec.OrganizationID,
+			"instanceName":          o.Spec.InstanceName,
+			"createdBy":             o.Spec.CreatedBy,
+			"maxAllowedMemberships": ptr.Deref(o.Spec.MaxAllowedMemberships, 0),
+			"publicMetadata":        decoded(o.Spec.PublicMetadata),
+		}
+	case *clerkv1alpha1.ClerkUser:
+		return map[string]any{
+			"userID":         o.Spec.UserID,
+			"instanceName":   o.Spec.InstanceName,
+			"externalID":     o.Spec.ExternalID,
+			"publicMetadata": decoded(o.Spec.PublicMetadata),
 		}
 	}
-	return map[string]any{
-		"organizationID":        organization.Spec.OrganizationID,
-		"instanceName":          organization.Spec.InstanceName,
-		"createdBy":             organization.Spec.CreatedBy,
-		"maxAllowedMemberships": ptr.Deref(organization.Spec.MaxAllowedMemberships, 0),
-		"publicMetadata":        metadata,
+	return nil
+}
+
+func decoded(metadata *apiextensionsv1.JSON) map[string]any {
+	values := map[string]any{}
+	if metadata == nil {
+		return values
 	}
+	if err := json.Unmarshal(metadata.Raw, &values); err != nil || values == nil {
+		return map[string]any{} // the API server lets nothing but an object be stored
+	}
+	return values
 }

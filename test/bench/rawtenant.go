@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -87,8 +88,17 @@ func (t *rawTenant) writeChildren(
 	if err := t.raw.Create(ctx, namespace, client.FieldOwner(tenant.FieldOwner)); err != nil {
 		return nil, "", fmt.Errorf("creating a namespace: %w", err)
 	}
+	guardrails, err := tenant.BuildGuardrails(name, organization, t.class)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, policy := range guardrails.Policies { // the class has neither a quota nor limits
+		if err := t.raw.Apply(ctx, policy, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
+			return nil, "", fmt.Errorf("applying a network policy: %w", err)
+		}
+	}
 	secret := tenant.Secret(name, organization, &clerkv1alpha1.ClerkInstance{})
-	hash, err := tenant.Hash(secret, string(namespace.UID))
+	hash, err := tenant.Hash([]*corev1ac.SecretApplyConfiguration{secret}, string(namespace.UID))
 	if err != nil {
 		return nil, "", err
 	}
@@ -109,14 +119,17 @@ func (t *rawTenant) writeStatus(
 ) error {
 	err := patchStatus(ctx, t.raw, organization, func() {
 		organization.Status = clerkv1alpha1.ClerkOrganizationStatus{
-			ObservedGeneration: organization.Generation, TenantClass: t.class.Name, SecretHash: hash,
-			Namespace: clerkv1alpha1.NamespaceReference{Name: namespace.Name, UID: namespace.UID},
-			Members:   new(int32(len(t.memberships))),
+			ObservedGeneration: organization.Generation,
+			TenantStatus: clerkv1alpha1.TenantStatus{
+				TenantClass: t.class.Name, TenantClassGeneration: t.class.Generation, SecretHash: hash,
+				Namespace: clerkv1alpha1.NamespaceReference{Name: namespace.Name, UID: namespace.UID},
+			},
+			Members: new(int32(len(t.memberships))),
 			Conditions: []metav1.Condition{
 				readyNow(clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ReasonProvisioned,
 					"the namespace is as its class wants it", organization.Generation),
 				readyNow(clerkv1alpha1.ConditionAccessReady, clerkv1alpha1.ReasonProvisioned,
-					"the members' bindings exist", organization.Generation),
+					"the bindings exist of everybody who has access", organization.Generation),
 				readyNow(clerkv1alpha1.ConditionReady, clerkv1alpha1.ReasonProvisioned,
 					"namespace "+namespace.Name+" is provisioned", organization.Generation),
 			},

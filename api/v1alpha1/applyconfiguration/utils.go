@@ -93,6 +93,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.NamespaceReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantPlan"):
+		return &apiv1alpha1.TenantPlanApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantStatus"):
+		return &apiv1alpha1.TenantStatusApplyConfiguration{}
 
 	}
 	return nil

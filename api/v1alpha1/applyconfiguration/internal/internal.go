@@ -82,6 +82,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: users
       type:
         scalar: numeric
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceMode
+  scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSpec
   map:
     fields:
@@ -96,6 +98,13 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: instanceID
       type:
         scalar: string
+    - name: mode
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceMode
+      default: Enforce
+    - name: suspend
+      type:
+        scalar: boolean
     - name: tenantEnvironment
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceTenantEnvironment
@@ -388,6 +397,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: pendingTenantClass
       type:
         scalar: string
+    - name: plan
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.TenantPlan
     - name: secretHash
       type:
         scalar: string
@@ -400,6 +412,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tenantClass
       type:
         scalar: string
+    - name: tenantClassGeneration
+      type:
+        scalar: numeric
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClass
   map:
     fields:
@@ -499,6 +514,10 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - role
+    - name: appliesTo
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.TenantKind
+      default: Organizations
     - name: deletion
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTenantClassDeletion
@@ -509,6 +528,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.api.core.v1.LimitRangeSpec
     - name: maxTenants
+      type:
+        scalar: numeric
+    - name: maxTenantsPerCreator
       type:
         scalar: numeric
     - name: namespace
@@ -562,6 +584,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
     - name: tenants
+      type:
+        scalar: numeric
+    - name: updated
       type:
         scalar: numeric
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkTombstone
@@ -688,15 +713,39 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: namespace
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.NamespaceReference
     - name: observedGeneration
       type:
         scalar: numeric
     - name: organizations
       type:
         scalar: numeric
+    - name: pendingTenantClass
+      type:
+        scalar: string
+    - name: plan
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.TenantPlan
+    - name: secretHash
+      type:
+        scalar: string
+    - name: secrets
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: state
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkUserState
+    - name: tenantClass
+      type:
+        scalar: string
+    - name: tenantClassGeneration
+      type:
+        scalar: numeric
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.DeletionPolicy
   scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.DeliveryFailure
@@ -719,6 +768,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.NamespaceReference
   map:
     fields:
+    - name: adopted
+      type:
+        scalar: boolean
     - name: name
       type:
         scalar: string
@@ -738,6 +790,26 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.TenantKind
+  scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.TenantPlan
+  map:
+    fields:
+    - name: change
+      type:
+        scalar: numeric
+    - name: changes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: create
+      type:
+        scalar: numeric
+    - name: delete
+      type:
+        scalar: numeric
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
   scalar: untyped
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.UserMirror

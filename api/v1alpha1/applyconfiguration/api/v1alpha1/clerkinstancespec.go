@@ -5,6 +5,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+)
+
 // ClerkInstanceSpecApplyConfiguration represents a declarative configuration of the ClerkInstanceSpec type for use
 // with apply.
 //
@@ -24,6 +28,12 @@ type ClerkInstanceSpecApplyConfiguration struct {
 	Users *ClerkInstanceUsersApplyConfiguration `json:"users,omitempty"`
 	// access says who a Clerk user is to the Kubernetes API server.
 	Access *ClerkInstanceAccessApplyConfiguration `json:"access,omitempty"`
+	// mode is Enforce, or Observe to mirror Clerk, to tell in the status of organizations and users and in metrics what
+	// would be created, changed and deleted for tenants, and to write nothing there: access that is there stays, too.
+	Mode *apiv1alpha1.ClerkInstanceMode `json:"mode,omitempty"`
+	// suspend takes everybody's access to the instance's tenants away, makes no new tenants and keeps all data, until it
+	// is false again. Clerk is mirrored as before.
+	Suspend *bool `json:"suspend,omitempty"`
 	// tenantEnvironment is what tenants are told of the instance in the Secret clerk-organization.
 	TenantEnvironment *ClerkInstanceTenantEnvironmentApplyConfiguration `json:"tenantEnvironment,omitempty"`
 }
@@ -71,6 +81,22 @@ func (b *ClerkInstanceSpecApplyConfiguration) WithUsers(value *ClerkInstanceUser
 // If called multiple times, the Access field is set to the value of the last call.
 func (b *ClerkInstanceSpecApplyConfiguration) WithAccess(value *ClerkInstanceAccessApplyConfiguration) *ClerkInstanceSpecApplyConfiguration {
 	b.Access = value
+	return b
+}
+
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *ClerkInstanceSpecApplyConfiguration) WithMode(value apiv1alpha1.ClerkInstanceMode) *ClerkInstanceSpecApplyConfiguration {
+	b.Mode = &value
+	return b
+}
+
+// WithSuspend sets the Suspend field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Suspend field is set to the value of the last call.
+func (b *ClerkInstanceSpecApplyConfiguration) WithSuspend(value bool) *ClerkInstanceSpecApplyConfiguration {
+	b.Suspend = &value
 	return b
 }
 

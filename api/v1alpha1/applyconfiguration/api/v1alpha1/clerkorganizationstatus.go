@@ -17,20 +17,10 @@ type ClerkOrganizationStatusApplyConfiguration struct {
 	// conditions tell the state of the tenant. Known types: Ready, NamespaceReady, AccessReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
-	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// tenantClass is the name of the ClerkTenantClass that selects the organization.
-	TenantClass *string `json:"tenantClass,omitempty"`
-	// pendingTenantClass is the name of the ClerkTenantClass that selects the organization and has no place for it.
-	PendingTenantClass *string `json:"pendingTenantClass,omitempty"`
-	// namespace is the organization's namespace. Its name is chosen once and never changes.
-	Namespace *NamespaceReferenceApplyConfiguration `json:"namespace,omitempty"`
+	ObservedGeneration             *int64 `json:"observedGeneration,omitempty"`
+	TenantStatusApplyConfiguration `json:""`
 	// members is the number of memberships of the organization.
 	Members *int32 `json:"members,omitempty"`
-	// secretHash is a digest of what was last written to the Secret clerk-organization and to the copies of Secrets. The
-	// operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
-	SecretHash *string `json:"secretHash,omitempty"`
-	// secrets are the names of the Secrets that were copied into the namespace.
-	Secrets []string `json:"secrets,omitempty"`
 }
 
 // ClerkOrganizationStatusApplyConfiguration constructs a declarative configuration of the ClerkOrganizationStatus type for use with
@@ -64,7 +54,15 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithObservedGeneration(value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TenantClass field is set to the value of the last call.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithTenantClass(value string) *ClerkOrganizationStatusApplyConfiguration {
-	b.TenantClass = &value
+	b.TenantStatusApplyConfiguration.TenantClass = &value
+	return b
+}
+
+// WithTenantClassGeneration sets the TenantClassGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TenantClassGeneration field is set to the value of the last call.
+func (b *ClerkOrganizationStatusApplyConfiguration) WithTenantClassGeneration(value int64) *ClerkOrganizationStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.TenantClassGeneration = &value
 	return b
 }
 
@@ -72,7 +70,7 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithTenantClass(value string
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PendingTenantClass field is set to the value of the last call.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithPendingTenantClass(value string) *ClerkOrganizationStatusApplyConfiguration {
-	b.PendingTenantClass = &value
+	b.TenantStatusApplyConfiguration.PendingTenantClass = &value
 	return b
 }
 
@@ -80,15 +78,7 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithPendingTenantClass(value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Namespace field is set to the value of the last call.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithNamespace(value *NamespaceReferenceApplyConfiguration) *ClerkOrganizationStatusApplyConfiguration {
-	b.Namespace = value
-	return b
-}
-
-// WithMembers sets the Members field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Members field is set to the value of the last call.
-func (b *ClerkOrganizationStatusApplyConfiguration) WithMembers(value int32) *ClerkOrganizationStatusApplyConfiguration {
-	b.Members = &value
+	b.TenantStatusApplyConfiguration.Namespace = value
 	return b
 }
 
@@ -96,7 +86,7 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithMembers(value int32) *Cl
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the SecretHash field is set to the value of the last call.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithSecretHash(value string) *ClerkOrganizationStatusApplyConfiguration {
-	b.SecretHash = &value
+	b.TenantStatusApplyConfiguration.SecretHash = &value
 	return b
 }
 
@@ -105,7 +95,23 @@ func (b *ClerkOrganizationStatusApplyConfiguration) WithSecretHash(value string)
 // If called multiple times, values provided by each call will be appended to the Secrets field.
 func (b *ClerkOrganizationStatusApplyConfiguration) WithSecrets(values ...string) *ClerkOrganizationStatusApplyConfiguration {
 	for i := range values {
-		b.Secrets = append(b.Secrets, values[i])
+		b.TenantStatusApplyConfiguration.Secrets = append(b.TenantStatusApplyConfiguration.Secrets, values[i])
 	}
+	return b
+}
+
+// WithPlan sets the Plan field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Plan field is set to the value of the last call.
+func (b *ClerkOrganizationStatusApplyConfiguration) WithPlan(value *TenantPlanApplyConfiguration) *ClerkOrganizationStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.Plan = value
+	return b
+}
+
+// WithMembers sets the Members field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Members field is set to the value of the last call.
+func (b *ClerkOrganizationStatusApplyConfiguration) WithMembers(value int32) *ClerkOrganizationStatusApplyConfiguration {
+	b.Members = &value
 	return b
 }

@@ -10,7 +10,7 @@ package v1alpha1
 //
 // ClerkTenantClassAccess maps a role of Clerk to ClusterRoles.
 type ClerkTenantClassAccessApplyConfiguration struct {
-	// role is the key of a role in Clerk; org:admin and admin are the same role.
+	// role is the key of a role in Clerk; org:admin and admin are the same role. In a class for users it is owner.
 	Role *string `json:"role,omitempty"`
 	// clusterRoles are existing ClusterRoles that the operator is allowed to bind.
 	ClusterRoles []string `json:"clusterRoles,omitempty"`

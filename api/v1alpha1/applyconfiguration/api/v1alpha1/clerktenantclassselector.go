@@ -14,8 +14,10 @@ type ClerkTenantClassSelectorApplyConfiguration struct {
 	OrganizationIDs []string `json:"organizationIDs,omitempty"`
 	// expression is in CEL and true for the organizations that the class is for, such as
 	// "organization.publicMetadata.?plan.orValue(”) == 'pro'". Of organization it knows organizationID, instanceName,
-	// createdBy, maxAllowedMemberships and publicMetadata, and nothing that the organization's own administrators can
-	// change. Where it cannot be evaluated, or costs too much, the class does not select the organization.
+	// createdBy, maxAllowedMemberships, publicMetadata and plan, the slug of the plan in Clerk Billing that is in force,
+	// and nothing else that the organization's own administrators can change. In a class for users it is about user, of
+	// which it knows userID, instanceName, externalID, publicMetadata and plan. Where it cannot be
+	// evaluated, or costs too much, the class does not select the organization or user.
 	Expression *string `json:"expression,omitempty"`
 }
 

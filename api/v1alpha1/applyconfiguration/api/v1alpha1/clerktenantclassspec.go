@@ -15,14 +15,20 @@ import (
 //
 // ClerkTenantClassSpec says which organizations become tenants, and what such a tenant gets.
 type ClerkTenantClassSpecApplyConfiguration struct {
-	// selector says which organizations the class is for; {} selects every organization. Any Clerk user can create
+	// selector says which organizations, or users, the class is for; {} selects all of them. Any Clerk user can create
 	// organizations, so to select all of them is to let everybody who can sign up have a namespace.
 	Selector *ClerkTenantClassSelectorApplyConfiguration `json:"selector,omitempty"`
+	// appliesTo is Organizations, or Users for a class that gives every user whom it selects a namespace of the user's own.
+	AppliesTo *apiv1alpha1.TenantKind `json:"appliesTo,omitempty"`
 	// priority decides between classes that select the same organization: the highest wins, then the first by name.
 	Priority *int32 `json:"priority,omitempty"`
-	// maxTenants is how many organizations the class may have as tenants. Further ones wait in the order in which they
-	// were created in Clerk, with the reason Pending. Who is a tenant already stays one.
+	// maxTenants is how many tenants the class may have. Further ones wait with the reason Pending. A place that becomes
+	// free goes to the creator who has the fewest tenants of the class, then to the one that was created first in Clerk.
+	// Who is a tenant already stays one.
 	MaxTenants *int32 `json:"maxTenants,omitempty"`
+	// maxTenantsPerCreator is how many of the organizations that one user created may be tenants of the class. Further
+	// ones wait with the reason Pending.
+	MaxTenantsPerCreator *int32 `json:"maxTenantsPerCreator,omitempty"`
 	// namespace says how an organization's namespace is named and labelled.
 	Namespace *ClerkTenantClassNamespaceApplyConfiguration `json:"namespace,omitempty"`
 	// access maps the roles of Clerk to ClusterRoles, which members then hold in their organization's namespace. A
@@ -59,6 +65,14 @@ func (b *ClerkTenantClassSpecApplyConfiguration) WithSelector(value *ClerkTenant
 	return b
 }
 
+// WithAppliesTo sets the AppliesTo field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AppliesTo field is set to the value of the last call.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithAppliesTo(value apiv1alpha1.TenantKind) *ClerkTenantClassSpecApplyConfiguration {
+	b.AppliesTo = &value
+	return b
+}
+
 // WithPriority sets the Priority field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Priority field is set to the value of the last call.
@@ -72,6 +86,14 @@ func (b *ClerkTenantClassSpecApplyConfiguration) WithPriority(value int32) *Cler
 // If called multiple times, the MaxTenants field is set to the value of the last call.
 func (b *ClerkTenantClassSpecApplyConfiguration) WithMaxTenants(value int32) *ClerkTenantClassSpecApplyConfiguration {
 	b.MaxTenants = &value
+	return b
+}
+
+// WithMaxTenantsPerCreator sets the MaxTenantsPerCreator field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MaxTenantsPerCreator field is set to the value of the last call.
+func (b *ClerkTenantClassSpecApplyConfiguration) WithMaxTenantsPerCreator(value int32) *ClerkTenantClassSpecApplyConfiguration {
+	b.MaxTenantsPerCreator = &value
 	return b
 }
 

@@ -18,9 +18,11 @@ type ClerkTenantClassStatusApplyConfiguration struct {
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// tenants is the number of organizations that the class has made tenants of.
+	// tenants is the number of tenants of the class.
 	Tenants *int32 `json:"tenants,omitempty"`
-	// pending is the number of organizations that wait for a place in the class.
+	// updated is the number of tenants that the present generation of the class has been brought to.
+	Updated *int32 `json:"updated,omitempty"`
+	// pending is the number of those that wait for a place in the class.
 	Pending *int32 `json:"pending,omitempty"`
 }
 
@@ -56,6 +58,14 @@ func (b *ClerkTenantClassStatusApplyConfiguration) WithObservedGeneration(value 
 // If called multiple times, the Tenants field is set to the value of the last call.
 func (b *ClerkTenantClassStatusApplyConfiguration) WithTenants(value int32) *ClerkTenantClassStatusApplyConfiguration {
 	b.Tenants = &value
+	return b
+}
+
+// WithUpdated sets the Updated field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Updated field is set to the value of the last call.
+func (b *ClerkTenantClassStatusApplyConfiguration) WithUpdated(value int32) *ClerkTenantClassStatusApplyConfiguration {
+	b.Updated = &value
 	return b
 }
 

@@ -15,10 +15,12 @@ import (
 //
 // ClerkUserStatus is what the operator makes of the user.
 type ClerkUserStatusApplyConfiguration struct {
-	// conditions tell the state of the user. Known types: Ready.
+	// conditions tell the state of the user. Known types: Ready, and of a user with a namespace NamespaceReady and
+	// AccessReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
-	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	ObservedGeneration             *int64 `json:"observedGeneration,omitempty"`
+	TenantStatusApplyConfiguration `json:""`
 	// state is Active, or Suspended when the user is banned or deprovisioned in Clerk.
 	State *apiv1alpha1.ClerkUserState `json:"state,omitempty"`
 	// organizations is the number of organizations that the user is a member of.
@@ -49,6 +51,64 @@ func (b *ClerkUserStatusApplyConfiguration) WithConditions(values ...*v1.Conditi
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
 func (b *ClerkUserStatusApplyConfiguration) WithObservedGeneration(value int64) *ClerkUserStatusApplyConfiguration {
 	b.ObservedGeneration = &value
+	return b
+}
+
+// WithTenantClass sets the TenantClass field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TenantClass field is set to the value of the last call.
+func (b *ClerkUserStatusApplyConfiguration) WithTenantClass(value string) *ClerkUserStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.TenantClass = &value
+	return b
+}
+
+// WithTenantClassGeneration sets the TenantClassGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TenantClassGeneration field is set to the value of the last call.
+func (b *ClerkUserStatusApplyConfiguration) WithTenantClassGeneration(value int64) *ClerkUserStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.TenantClassGeneration = &value
+	return b
+}
+
+// WithPendingTenantClass sets the PendingTenantClass field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PendingTenantClass field is set to the value of the last call.
+func (b *ClerkUserStatusApplyConfiguration) WithPendingTenantClass(value string) *ClerkUserStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.PendingTenantClass = &value
+	return b
+}
+
+// WithNamespace sets the Namespace field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Namespace field is set to the value of the last call.
+func (b *ClerkUserStatusApplyConfiguration) WithNamespace(value *NamespaceReferenceApplyConfiguration) *ClerkUserStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.Namespace = value
+	return b
+}
+
+// WithSecretHash sets the SecretHash field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SecretHash field is set to the value of the last call.
+func (b *ClerkUserStatusApplyConfiguration) WithSecretHash(value string) *ClerkUserStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.SecretHash = &value
+	return b
+}
+
+// WithSecrets adds the given value to the Secrets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Secrets field.
+func (b *ClerkUserStatusApplyConfiguration) WithSecrets(values ...string) *ClerkUserStatusApplyConfiguration {
+	for i := range values {
+		b.TenantStatusApplyConfiguration.Secrets = append(b.TenantStatusApplyConfiguration.Secrets, values[i])
+	}
+	return b
+}
+
+// WithPlan sets the Plan field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Plan field is set to the value of the last call.
+func (b *ClerkUserStatusApplyConfiguration) WithPlan(value *TenantPlanApplyConfiguration) *ClerkUserStatusApplyConfiguration {
+	b.TenantStatusApplyConfiguration.Plan = value
 	return b
 }
 

@@ -18,6 +18,8 @@ type NamespaceReferenceApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// uid of the namespace: another namespace of the same name is not this one.
 	UID *types.UID `json:"uid,omitempty"`
+	// adopted is true for a namespace that was there before and was given to the tenant: it is never deleted.
+	Adopted *bool `json:"adopted,omitempty"`
 }
 
 // NamespaceReferenceApplyConfiguration constructs a declarative configuration of the NamespaceReference type for use with
@@ -39,5 +41,13 @@ func (b *NamespaceReferenceApplyConfiguration) WithName(value string) *Namespace
 // If called multiple times, the UID field is set to the value of the last call.
 func (b *NamespaceReferenceApplyConfiguration) WithUID(value types.UID) *NamespaceReferenceApplyConfiguration {
 	b.UID = &value
+	return b
+}
+
+// WithAdopted sets the Adopted field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Adopted field is set to the value of the last call.
+func (b *NamespaceReferenceApplyConfiguration) WithAdopted(value bool) *NamespaceReferenceApplyConfiguration {
+	b.Adopted = &value
 	return b
 }

@@ -12,8 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -24,66 +26,64 @@ import (
 // reconcileSecrets writes the Secret clerk-organization and the copies that the class lists when what they should hold has
 // changed, and now and then to repair them: Secrets of tenants cannot be read. Copies that are not listed any more are
 // deleted. A Secret that may not be copied keeps none of the others back.
-func (r *ClerkOrganizationReconciler) reconcileSecrets(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance,
-	class *clerkv1alpha1.ClerkTenantClass, namespace *corev1.Namespace,
-) error {
-	copies, unshared := r.copies(ctx, organization, class, namespace.Name)
-	secrets := append([]*corev1ac.SecretApplyConfiguration{tenant.Secret(namespace.Name, organization, config)}, copies...)
+func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *corev1.Namespace) error {
+	copies, unshared := t.copies(ctx, c, namespace.Name)
+	status := c.GetTenantStatus()
+	secrets := append([]*corev1ac.SecretApplyConfiguration{tenant.Secret(namespace.Name, c, c.config)}, copies...)
 	hash, err := tenant.Hash(secrets, string(namespace.UID))
 	if err != nil {
 		return fmt.Errorf("hashing the Secrets: %w", err)
 	}
-	if organization.Status.SecretHash == hash && !r.secrets.isDue(organization.UID) {
+	if status.SecretHash == hash && !t.secrets.isDue(c.GetUID()) {
 		return unshared
 	}
 	var names []string
 	var errs []error
 	for _, secret := range secrets {
-		errs = append(errs, r.applySecret(ctx, secret))
+		errs = append(errs, t.applySecret(ctx, secret))
 		if *secret.Name != tenant.SecretName {
 			names = append(names, *secret.Name)
 		}
 	}
-	for _, name := range organization.Status.Secrets {
+	for _, name := range status.Secrets {
 		if !slices.Contains(names, name) {
-			errs = append(errs, r.deleteSecret(ctx, namespace.Name, name))
+			errs = append(errs, t.deleteSecret(ctx, namespace.Name, name))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		// What is there in spite of the error must not be forgotten.
-		organization.Status.Secrets = slices.Compact(slices.Sorted(slices.Values(append(names, organization.Status.Secrets...))))
+		status.Secrets = slices.Compact(slices.Sorted(slices.Values(append(names, status.Secrets...))))
 		return errors.Join(err, unshared)
 	}
-	organization.Status.SecretHash, organization.Status.Secrets = hash, names
-	r.secrets.done(organization.UID)
+	status.SecretHash, status.Secrets = hash, names
+	t.secrets.done(c.GetUID())
 	return unshared
 }
 
 // copies returns the copies of the Secrets that the class lists and that are shared, and what is wrong with the others.
-func (r *ClerkOrganizationReconciler) copies(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass, namespace string,
+func (t *tenancy) copies(
+	ctx context.Context, c *claim, namespace string,
 ) (copies []*corev1ac.SecretApplyConfiguration, unshared error) {
 	var errs []error
-	for _, listed := range class.Spec.Secrets {
+	for _, listed := range c.class.Spec.Secrets {
 		var source corev1.Secret
-		err := r.client.Get(ctx, client.ObjectKey{Namespace: r.namespace, Name: listed.Name}, &source)
+		err := t.client.Get(ctx, client.ObjectKey{Namespace: t.namespace, Name: listed.Name}, &source)
 		switch {
 		case client.IgnoreNotFound(err) != nil:
 			errs = append(errs, fmt.Errorf("reading Secret %s: %w", listed.Name, err))
 		case err != nil || source.Labels[clerkv1alpha1.LabelShare] != "true":
 			errs = append(errs, stalled(clerkv1alpha1.ReasonSecretNotShared, recheckInterval,
 				"ClerkTenantClass %s copies Secret %s, which must exist in namespace %s and have the label %s=true",
-				class.Name, listed.Name, r.namespace, clerkv1alpha1.LabelShare))
+				c.class.Name, listed.Name, t.namespace, clerkv1alpha1.LabelShare))
 		default:
-			copies = append(copies, tenant.SecretCopy(namespace, organization, &source))
+			copies = append(copies, tenant.SecretCopy(namespace, c, &source))
 		}
 	}
 	return copies, errors.Join(errs...)
 }
 
-func (r *ClerkOrganizationReconciler) applySecret(ctx context.Context, secret *corev1ac.SecretApplyConfiguration) error {
-	err := r.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+func (t *tenancy) applySecret(ctx context.Context, secret *corev1ac.SecretApplyConfiguration) error {
+	err := t.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // the namespace's deletion brings the organization back here
@@ -98,33 +98,50 @@ func (r *ClerkOrganizationReconciler) applySecret(ctx context.Context, secret *c
 
 // deleteSecret deletes a copy by its name alone, since it cannot be read. One that is not the operator's the API server
 // does not let it delete.
-func (r *ClerkOrganizationReconciler) deleteSecret(ctx context.Context, namespace, name string) error {
-	err := r.client.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
+func (t *tenancy) deleteSecret(ctx context.Context, namespace, name string) error {
+	err := t.client.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsForbidden(err) {
 		return fmt.Errorf("deleting Secret %s/%s: %w", namespace, name, err)
 	}
 	return nil
 }
 
-// copiedSecret leads from a Secret in the operator's namespace to the organizations whose class copies it.
-func (r *ClerkOrganizationReconciler) copiedSecret(ctx context.Context, o client.Object) []reconcile.Request {
-	var classes clerkv1alpha1.ClerkTenantClassList
-	var organizations clerkv1alpha1.ClerkOrganizationList
-	err := errors.Join(r.client.List(ctx, &classes), r.client.List(ctx, &organizations, client.UnsafeDisableDeepCopy))
+// copiedSecret leads from a Secret in the operator's namespace to the owners of a kind whose class copies it.
+func (t *tenancy) copiedSecret(kind clerkv1alpha1.TenantKind) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		classes, err := t.classesFor(ctx, kind)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Could not list classes")
+			return nil
+		}
+		copying := sets.New[string]()
+		for i := range classes {
+			for _, secret := range classes[i].Spec.Secrets {
+				if secret.Name == o.GetName() {
+					copying.Insert(classes[i].Name)
+				}
+			}
+		}
+		return t.tenantsOf(ctx, kind, copying)
+	}
+}
+
+// tenantsOf returns requests for the tenants of classes.
+func (t *tenancy) tenantsOf(
+	ctx context.Context, kind clerkv1alpha1.TenantKind, classes sets.Set[string],
+) []reconcile.Request {
+	if classes.Len() == 0 {
+		return nil
+	}
+	all, err := t.owners(ctx, kind)
 	if err != nil {
-		log.FromContext(ctx).Error(err, "Could not list classes and organizations")
+		log.FromContext(ctx).Error(err, "Could not list tenants")
 		return nil
 	}
 	var requests []reconcile.Request
-	for i := range classes.Items {
-		class := &classes.Items[i]
-		lists := slices.ContainsFunc(class.Spec.Secrets, func(s clerkv1alpha1.ClerkTenantClassSecret) bool {
-			return s.Name == o.GetName()
-		})
-		for j := range organizations.Items {
-			if lists && organizations.Items[j].Status.TenantClass == class.Name {
-				requests = append(requests, requestFor(organizations.Items[j].Spec.OrganizationID))
-			}
+	for _, o := range all {
+		if classes.Has(o.GetTenantStatus().TenantClass) {
+			requests = append(requests, requestFor(o.GetClerkID()))
 		}
 	}
 	return requests

@@ -21,94 +21,17 @@ import (
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/access"
-	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
-// member is a membership with its user, nil when there is none.
-type member struct {
-	membership *clerkv1alpha1.ClerkOrganizationMembership
-	user       *clerkv1alpha1.ClerkUser
-}
-
-// membersOf returns an organization's memberships with their users. A membership or a user with a tombstone does not
-// count, however long the object still lives.
-func (b *base) membersOf(ctx context.Context, organization *clerkv1alpha1.ClerkOrganization) ([]member, error) {
-	items, err := memberships(ctx, b.client,
-		client.MatchingFields{indexOrganizationID: organization.Spec.OrganizationID})
-	if err != nil {
-		return nil, fmt.Errorf("listing memberships: %w", err)
-	}
-	members := make([]member, 0, len(items))
-	for i := range items {
-		m := &items[i]
-		if m.Spec.InstanceName != organization.Spec.InstanceName {
-			continue
-		}
-		dead, err := mirror.Deleted(ctx, b.client, m.Spec.InstanceName, m.Spec.MembershipID, m.Spec.UserID)
-		if err != nil {
-			return nil, err
-		}
-		if dead {
-			continue
-		}
-		user, err := b.userOf(ctx, m)
-		if err != nil {
-			return nil, err
-		}
-		members = append(members, member{membership: m, user: user})
-	}
-	return members, nil
-}
-
-// userOf returns a membership's user, nil when there is none.
-func (b *base) userOf(
-	ctx context.Context, m *clerkv1alpha1.ClerkOrganizationMembership,
-) (*clerkv1alpha1.ClerkUser, error) {
-	var user clerkv1alpha1.ClerkUser
-	err := b.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(m.Spec.UserID)}, &user)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading user %s: %w", m.Spec.UserID, err)
-	}
-	return &user, nil
-}
-
-// grants asks for the decision on each member.
-func grants(
-	organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass, members []member,
-) tenant.Grants {
-	all := make([]*clerkv1alpha1.ClerkOrganizationMembership, 0, len(members))
-	for _, m := range members {
-		all = append(all, m.membership)
-	}
-	current := access.Current(all)
-	grants := tenant.Grants{}
-	for _, m := range members {
-		decision := access.Decide(access.Request{
-			Membership:   m.membership,
-			User:         m.user,
-			Organization: organization,
-			Class:        class,
-			Superseded:   current[m.membership.Spec.UserID] != m.membership,
-		})
-		for _, role := range decision.ClusterRoles {
-			grants[role] = append(grants[role], m.membership.Spec.UserID)
-		}
-	}
-	return grants
-}
-
 // reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Those that nobody is
 // taken from come first and deletions last, so that nobody whose role changes is without access in between.
-func (r *ClerkOrganizationReconciler) reconcileBindings(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string,
+func (t *tenancy) reconcileBindings(
+	ctx context.Context, o owner, namespace string,
 	desired []*rbacv1ac.RoleBindingApplyConfiguration,
 ) error {
-	existing, err := bindingsOf(ctx, r.client, organization, namespace)
+	existing, err := bindingsOf(ctx, t.client, o, namespace)
 	if err != nil {
 		return err
 	}
@@ -119,28 +42,28 @@ func (r *ClerkOrganizationReconciler) reconcileBindings(
 	})
 	for _, binding := range desired {
 		wanted.Insert(*binding.Name)
-		errs = append(errs, r.applyBinding(ctx, existing[*binding.Name], binding))
+		errs = append(errs, t.applyBinding(ctx, existing[*binding.Name], binding))
 	}
 	for name, binding := range existing {
 		if !wanted.Has(name) {
-			errs = append(errs, r.deleteBinding(ctx, binding))
+			errs = append(errs, t.deleteBinding(ctx, binding))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // revoke takes from the managed bindings of a namespace every user who is granted their role no more, and adds nobody.
-func (r *ClerkOrganizationReconciler) revoke(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, namespace string, granted tenant.Grants,
+func (t *tenancy) revoke(
+	ctx context.Context, o owner, namespace string, granted tenant.Grants,
 ) error {
-	existing, err := bindingsOf(ctx, r.client, organization, namespace)
+	existing, err := bindingsOf(ctx, t.client, o, namespace)
 	if err != nil {
 		return err
 	}
 	var kept []*rbacv1ac.RoleBindingApplyConfiguration
 	for _, binding := range existing {
 		desired := rbacv1ac.RoleBinding(binding.Name, namespace).
-			WithLabels(tenant.Labels(organization)).
+			WithLabels(tenant.Labels(o)).
 			WithRoleRef(rbacv1ac.RoleRef().
 				WithAPIGroup(rbacv1.GroupName).WithKind(binding.RoleRef.Kind).WithName(binding.RoleRef.Name))
 		for _, subject := range binding.Subjects {
@@ -153,18 +76,15 @@ func (r *ClerkOrganizationReconciler) revoke(
 			kept = append(kept, desired)
 		}
 	}
-	return r.reconcileBindings(ctx, organization, namespace, kept)
+	return t.reconcileBindings(ctx, o, namespace, kept)
 }
 
-// bindingsOf returns the managed bindings of an organization's namespace by name.
+// bindingsOf returns the managed bindings of a tenant's namespace by name.
 func bindingsOf(
-	ctx context.Context, reader client.Reader, organization *clerkv1alpha1.ClerkOrganization, namespace string,
+	ctx context.Context, reader client.Reader, o tenant.Owner, namespace string,
 ) (map[string]*rbacv1.RoleBinding, error) {
 	var bindings rbacv1.RoleBindingList
-	if err := reader.List(ctx, &bindings, client.InNamespace(namespace), client.MatchingLabels{
-		clerkv1alpha1.LabelManagedBy:      clerkv1alpha1.ManagedBy,
-		clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID,
-	}); err != nil {
+	if err := reader.List(ctx, &bindings, managedIn(namespace, o)...); err != nil {
 		return nil, fmt.Errorf("listing bindings: %w", err)
 	}
 	byName := make(map[string]*rbacv1.RoleBinding, len(bindings.Items))
@@ -176,18 +96,18 @@ func bindingsOf(
 
 // deleteBinding deletes a binding at once. A binding that a finalizer holds still binds, and whoever may edit bindings in
 // the tenant can put one there; nothing that the operator makes has any.
-func (r *ClerkOrganizationReconciler) deleteBinding(ctx context.Context, binding *rbacv1.RoleBinding) error {
+func (t *tenancy) deleteBinding(ctx context.Context, binding *rbacv1.RoleBinding) error {
 	if len(binding.Finalizers) > 0 {
 		patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
-		if err := r.client.Patch(ctx, binding.DeepCopy(), patch); client.IgnoreNotFound(err) != nil {
+		if err := t.client.Patch(ctx, binding.DeepCopy(), patch); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("removing the finalizers of binding %s: %w", binding.Name, err)
 		}
 	}
-	return mirror.DeleteObject(ctx, r.client, binding)
+	return mirror.DeleteObject(ctx, t.client, binding)
 }
 
 // applyBinding writes a binding if it is not as it should be.
-func (r *ClerkOrganizationReconciler) applyBinding(
+func (t *tenancy) applyBinding(
 	ctx context.Context, existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration,
 ) error {
 	if existing != nil {
@@ -200,14 +120,14 @@ func (r *ClerkOrganizationReconciler) applyBinding(
 		}
 	}
 	role := *desired.RoleRef.Name
-	err := r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+	err := t.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
 	switch {
 	case apierrors.IsInvalid(err):
-		return r.replaceBinding(ctx, desired, err)
+		return t.replaceBinding(ctx, desired, err)
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return nil // the namespace's deletion brings the organization back here
+		return nil // the namespace's deletion brings the owner back here
 	case apierrors.IsForbidden(err), isMissingRole(err, role):
-		return errors.Join(r.retract(ctx, existing, desired), stalled(clerkv1alpha1.ReasonRoleNotBindable, recheckInterval,
+		return errors.Join(t.retract(ctx, existing, desired), stalled(clerkv1alpha1.ReasonRoleNotBindable, recheckInterval,
 			"the operator may not bind ClusterRole %q, or there is none; add it to the operator's bindable ClusterRoles or "+
 				"take it out of the class", role))
 	case err != nil:
@@ -225,21 +145,21 @@ func isMissingRole(err error, role string) bool {
 
 // replaceBinding deletes a binding of the desired one's name that somebody in the tenant made for another role, which
 // cannot be changed, and makes the desired one. Any other refusal is none of the binding's.
-func (r *ClerkOrganizationReconciler) replaceBinding(
+func (t *tenancy) replaceBinding(
 	ctx context.Context, desired *rbacv1ac.RoleBindingApplyConfiguration, refusal error,
 ) error {
 	binding := &rbacv1.RoleBinding{}
 	key := client.ObjectKey{Namespace: *desired.Namespace, Name: *desired.Name}
-	if err := r.live.Get(ctx, key, binding); err != nil {
+	if err := t.live.Get(ctx, key, binding); err != nil {
 		return fmt.Errorf("reading binding %s: %w", key, err)
 	}
 	if binding.RoleRef.Kind == *desired.RoleRef.Kind && binding.RoleRef.Name == *desired.RoleRef.Name {
 		return fmt.Errorf("applying binding %s: %w", key, refusal)
 	}
-	if err := r.deleteBinding(ctx, binding); err != nil {
+	if err := t.deleteBinding(ctx, binding); err != nil {
 		return err
 	}
-	if err := r.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
+	if err := t.client.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying binding %s: %w", key, err)
 	}
 	return nil
@@ -247,13 +167,13 @@ func (r *ClerkOrganizationReconciler) replaceBinding(
 
 // retract deletes a binding that names somebody who should not be named and cannot be changed, since changing a binding
 // needs the right to bind its role and deleting it does not. Taking access away wins over keeping it.
-func (r *ClerkOrganizationReconciler) retract(
+func (t *tenancy) retract(
 	ctx context.Context, existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration,
 ) error {
 	if len(removed(existing, desired)) == 0 {
 		return nil
 	}
-	return r.deleteBinding(ctx, existing)
+	return t.deleteBinding(ctx, existing)
 }
 
 // removed returns who an existing binding, if there is one, names and a desired one does not.

@@ -26,22 +26,17 @@ import (
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 
 // reconcileGuardrails makes what limits a tenant exactly what its class wants.
-func (r *ClerkOrganizationReconciler) reconcileGuardrails(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, class *clerkv1alpha1.ClerkTenantClass, namespace string,
-) error {
-	desired, err := tenant.BuildGuardrails(namespace, organization, class)
+func (t *tenancy) reconcileGuardrails(ctx context.Context, c *claim, namespace string) error {
+	desired, err := tenant.BuildGuardrails(namespace, c, c.class)
 	if err != nil {
-		return stalled(clerkv1alpha1.ReasonGuardrailRefused, 0, "ClerkTenantClass %s: %v", class.Name, err)
+		return stalled(clerkv1alpha1.ReasonGuardrailRefused, 0, "ClerkTenantClass %s: %v", c.class.Name, err)
 	}
-	mine := []client.ListOption{client.InNamespace(namespace), client.MatchingLabels{
-		clerkv1alpha1.LabelManagedBy:      clerkv1alpha1.ManagedBy,
-		clerkv1alpha1.LabelOrganizationID: organization.Spec.OrganizationID,
-	}}
+	mine := managedIn(namespace, c)
 	var quotas corev1.ResourceQuotaList
 	var limits corev1.LimitRangeList
 	var policies networkingv1.NetworkPolicyList
 	for _, list := range []client.ObjectList{&quotas, &limits, &policies} {
-		if err := r.client.List(ctx, list, mine...); err != nil {
+		if err := t.client.List(ctx, list, mine...); err != nil {
 			return fmt.Errorf("listing %T: %w", list, err)
 		}
 	}
@@ -58,10 +53,18 @@ func (r *ClerkOrganizationReconciler) reconcileGuardrails(
 		wantedPolicies[*policy.Name] = policy
 	}
 	return errors.Join(
-		converge(ctx, r.client, quotas.Items, wantedQuotas, corev1ac.ExtractResourceQuota),
-		converge(ctx, r.client, limits.Items, wantedLimits, corev1ac.ExtractLimitRange),
-		converge(ctx, r.client, policies.Items, wantedPolicies, networkingv1ac.ExtractNetworkPolicy),
+		converge(ctx, t.client, quotas.Items, wantedQuotas, corev1ac.ExtractResourceQuota),
+		converge(ctx, t.client, limits.Items, wantedLimits, corev1ac.ExtractLimitRange),
+		converge(ctx, t.client, policies.Items, wantedPolicies, networkingv1ac.ExtractNetworkPolicy),
 	)
+}
+
+// managedIn selects what the operator made for an owner in its namespace.
+func managedIn(namespace string, o tenant.Owner) []client.ListOption {
+	return []client.ListOption{client.InNamespace(namespace), client.MatchingLabels{
+		clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
+		tenant.OwnerLabel(o):         o.GetClerkID(),
+	}}
 }
 
 // converge makes the managed objects of a kind the wanted ones: it applies those that differ, and deletes those that

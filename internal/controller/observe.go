@@ -1,0 +1,251 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
+)
+
+// maxPlanned is how many changes a plan names; it counts all of them.
+const maxPlanned = 32
+
+// planner is a client that reads as another does and notes what it is asked to write instead of writing it. A plan is
+// so made by the code that would make the changes.
+type planner struct {
+	client.Client
+
+	mu      sync.Mutex
+	changes map[string]string // what would be done, by object
+	counts  map[string]int
+}
+
+func newPlanner(c client.Client) *planner {
+	return &planner{Client: c, changes: map[string]string{}, counts: map[string]int{}}
+}
+
+// What a plan does to objects.
+const (
+	planCreate = "create"
+	planChange = "change"
+	planDelete = "delete"
+)
+
+// note adds a change. The first one of an object is what becomes of it.
+func (p *planner) note(verb, object string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, noted := p.changes[object]; !noted {
+		p.changes[object] = verb
+		p.counts[verb]++
+	}
+}
+
+// Create notes a creation.
+func (p *planner) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {
+	p.note(planCreate, p.name(o))
+	return nil
+}
+
+// Delete notes a deletion.
+func (p *planner) Delete(_ context.Context, o client.Object, _ ...client.DeleteOption) error {
+	p.note(planDelete, p.name(o))
+	return nil
+}
+
+// Patch notes a change.
+func (p *planner) Patch(_ context.Context, o client.Object, _ client.Patch, _ ...client.PatchOption) error {
+	p.note(planChange, p.name(o))
+	return nil
+}
+
+// Apply notes a creation or a change, by whether the cache holds the object.
+func (p *planner) Apply(ctx context.Context, desired runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
+	object := &unstructured.Unstructured{}
+	encoded, err := json.Marshal(desired)
+	if err != nil {
+		return fmt.Errorf("planning: %w", err)
+	}
+	if err := json.Unmarshal(encoded, &object.Object); err != nil {
+		return fmt.Errorf("planning: %w", err)
+	}
+	exists, err := p.exists(ctx, object)
+	if err != nil {
+		return fmt.Errorf("planning: %w", err)
+	}
+	verb := planCreate
+	if exists {
+		verb = planChange
+	}
+	p.note(verb, p.name(object)+subjects(object))
+	return nil
+}
+
+// exists says whether an object is there to be changed. Of a Secret, which cannot be read, that is whether its namespace is.
+func (p *planner) exists(ctx context.Context, object *unstructured.Unstructured) (bool, error) {
+	var existing client.Object = &corev1.Namespace{}
+	key := client.ObjectKey{Name: object.GetNamespace()}
+	if object.GetKind() != "Secret" {
+		created, err := p.Scheme().New(object.GroupVersionKind())
+		if err != nil {
+			return false, err
+		}
+		existing, key = created.(client.Object), client.ObjectKeyFromObject(object)
+	}
+	err := p.Get(ctx, key, existing)
+	return err == nil, client.IgnoreNotFound(err)
+}
+
+// subjects tells how many a binding binds.
+func subjects(o *unstructured.Unstructured) string {
+	if o.GetKind() != "RoleBinding" {
+		return ""
+	}
+	subjects, _, _ := unstructured.NestedSlice(o.Object, "subjects")
+	return fmt.Sprintf(" (%d subjects)", len(subjects))
+}
+
+// name names an object in a plan.
+func (p *planner) name(o client.Object) string {
+	kind := "object"
+	if gvk, err := apiutil.GVKForObject(o, p.Scheme()); err == nil {
+		kind = gvk.Kind
+	}
+	name := o.GetName()
+	if o.GetNamespace() != "" {
+		name = o.GetNamespace() + "/" + name
+	}
+	return kind + " " + name
+}
+
+// plan returns what was noted, in an order that does not change.
+func (p *planner) plan() clerkv1alpha1.TenantPlan {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	plan := clerkv1alpha1.TenantPlan{
+		Create: count(p.counts[planCreate]), Change: count(p.counts[planChange]), Delete: count(p.counts[planDelete]),
+		Changes: []string{},
+	}
+	for object, verb := range p.changes {
+		plan.Changes = append(plan.Changes, verb+" "+object)
+	}
+	slices.Sort(plan.Changes)
+	plan.Changes = plan.Changes[:min(len(plan.Changes), maxPlanned)]
+	return plan
+}
+
+// observing returns a tenancy that notes what it would write.
+func (t *tenancy) observing() (*tenancy, *planner) {
+	shadow := *t
+	p := newPlanner(t.client)
+	shadow.client = p
+	shadow.recorder = silent{}
+	// Nobody is given a place, and no Secret is written.
+	shadow.places, shadow.secrets = t.places.clone(), newSchedule(t.clock, resyncInterval)
+	return &shadow, p
+}
+
+// observe tells what would be changed for a tenant and changes nothing.
+func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) error {
+	shadow, planner := t.observing()
+	imagined := *c
+	imagined.owner = c.DeepCopyObject().(owner)
+	err := shadow.enforce(ctx, &imagined, granted)
+	if _, stalls := stalledOnly(err); err != nil && !stalls {
+		return err
+	}
+	plan := planner.plan()
+	c.GetTenantStatus().Plan = plan
+	message := fmt.Sprintf("mode Observe: %d objects would be created, %d changed and %d deleted; status.plan names them",
+		*plan.Create, *plan.Change, *plan.Delete)
+	if err != nil {
+		message += "; " + err.Error()
+	}
+	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
+		setCondition(c, conditionType, metav1.ConditionUnknown, clerkv1alpha1.ReasonObserving, "mode Observe: nothing is changed")
+	}
+	return stalled(clerkv1alpha1.ReasonObserving, resyncInterval, "%s", message)
+}
+
+// observeTeardown tells what would be deleted of a deleted owner's tenant, and says whether there is anything.
+func (t *tenancy) observeTeardown(ctx context.Context, o owner) (left bool, err error) {
+	shadow, planner := t.observing()
+	imagined := o.DeepCopyObject().(owner)
+	namespace, _, err := shadow.disconnect(ctx, imagined)
+	if err != nil || namespace == nil {
+		return false, err
+	}
+	if _, keep, err := t.fate(ctx, o); err != nil {
+		return true, err
+	} else if keep == "" {
+		planner.note(planDelete, planner.name(namespace))
+	}
+	plan := planner.plan()
+	o.GetTenantStatus().Plan = plan
+	setReady(o, metav1.ConditionFalse, clerkv1alpha1.ReasonObserving, fmt.Sprintf(
+		"mode Observe: it is deleted, and so would be %d objects, that are kept until the mode is Enforce; status.plan names them",
+		*plan.Delete))
+	return true, nil
+}
+
+// silent tells nobody of what is only imagined.
+type silent struct{}
+
+// Eventf tells nobody.
+func (silent) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
+
+// planCollector sums what the status of tenants says would be changed, at each scrape.
+type planCollector struct {
+	base
+	planned *prometheus.Desc
+}
+
+func newPlanCollector(b base) *planCollector {
+	return &planCollector{base: b, planned: prometheus.NewDesc("clerk_operator_planned_changes",
+		"Objects of tenants that would be created, changed or deleted if the instance's mode were not Observe.",
+		[]string{"instance", "action"}, nil)}
+}
+
+// Describe tells of the one metric.
+func (p *planCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- p.planned }
+
+// Collect reads the cache.
+func (p *planCollector) Collect(metrics chan<- prometheus.Metric) {
+	type series struct{ instance, action string }
+	sums := map[series]int32{}
+	for _, kind := range []clerkv1alpha1.TenantKind{clerkv1alpha1.TenantsOrganizations, clerkv1alpha1.TenantsUsers} {
+		ctx := context.Background()
+		owners, err := p.owners(ctx, kind)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Could not list tenants for metrics")
+			return
+		}
+		for _, o := range owners {
+			plan, instance := o.GetTenantStatus().Plan, o.GetMirrored().InstanceName
+			for action, n := range map[string]*int32{planCreate: plan.Create, planChange: plan.Change, planDelete: plan.Delete} {
+				if n != nil {
+					sums[series{instance, action}] += *n
+				}
+			}
+		}
+	}
+	for of, sum := range sums {
+		metrics <- prometheus.MustNewConstMetric(p.planned, prometheus.GaugeValue, float64(sum), of.instance, of.action)
+	}
+}

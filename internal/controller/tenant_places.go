@@ -1,0 +1,212 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
+)
+
+// places remembers who was given a place in a class and whose status in the cache does not say so yet: two organizations
+// that are reconciled side by side must not get the same one.
+type places struct {
+	mu    sync.Mutex
+	given map[types.UID]string
+}
+
+func newPlaces() *places { return &places{given: map[types.UID]string{}} }
+
+// clone returns a copy to try places with.
+func (p *places) clone() *places {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &places{given: maps.Clone(p.given)}
+}
+
+// admit gives an owner a place in its class, or says why it has to wait. Who has a namespace is a tenant already, whatever
+// class it comes from.
+func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) {
+	spec := c.class.Spec
+	if spec.MaxTenants == nil && spec.MaxTenantsPerCreator == nil || c.GetTenantStatus().Namespace.Name != "" {
+		return "", nil
+	}
+	t.places.mu.Lock()
+	defer t.places.mu.Unlock()
+	if t.places.given[c.GetUID()] == c.class.Name {
+		return "", nil
+	}
+	all, err := t.owners(ctx, c.class.TenantKind())
+	if err != nil {
+		return "", err
+	}
+	held, waiting := t.places.divide(all, c.class.Name)
+	creator := tenant.CreatorOf(c)
+	if most := spec.MaxTenantsPerCreator; most != nil && held[creator] >= int(*most) {
+		return fmt.Sprintf("ClerkTenantClass %s may have %d tenants that %s created, and has as many", c.class.Name, *most, creator), nil
+	}
+	if spec.MaxTenants != nil {
+		free := int(*spec.MaxTenants)
+		for _, places := range held {
+			free -= places
+		}
+		next, err := t.isNext(ctx, c, waiting, held, free)
+		if err != nil {
+			return "", err
+		}
+		if !next {
+			return fmt.Sprintf("ClerkTenantClass %s may have %d tenants and has no place for this one", c.class.Name, *spec.MaxTenants), nil
+		}
+	}
+	t.places.given[c.GetUID()] = c.class.Name
+	return "", nil
+}
+
+// divide divides all owners of a kind into those that have a place in a class, counted by their creators, and those that
+// have none in any.
+func (p *places) divide(all []owner, class string) (held map[string]int, waiting []tenant.Owner) {
+	held = map[string]int{}
+	exists := make(map[types.UID]bool, len(all))
+	for _, o := range all {
+		uid, status := o.GetUID(), o.GetTenantStatus()
+		exists[uid] = true
+		if status.TenantClass != "" {
+			delete(p.given, uid) // its status says it
+		}
+		switch given := p.given[uid]; {
+		case cmp.Or(status.TenantClass, given) == class:
+			held[tenant.CreatorOf(o)]++
+		case status.TenantClass == "" && given == "" && o.GetDeletionTimestamp().IsZero():
+			waiting = append(waiting, o)
+		}
+	}
+	for uid := range p.given {
+		if !exists[uid] && p.given[uid] == class {
+			delete(p.given, uid)
+		}
+	}
+	return held, waiting
+}
+
+// isNext says whether it is an owner's turn for one of the free places in its class.
+func (t *tenancy) isNext(
+	ctx context.Context, c *claim, waiting []tenant.Owner, held map[string]int, free int,
+) (bool, error) {
+	switch {
+	case free <= 0:
+		return false, nil
+	case len(waiting) <= free:
+		return true, nil // whichever of them the class selects
+	}
+	classes, err := t.classesFor(ctx, c.class.TenantKind())
+	if err != nil {
+		return false, err
+	}
+	selected := slices.DeleteFunc(waiting, func(o tenant.Owner) bool {
+		class := t.selectors.Select(classes, o)
+		return class == nil || class.Name != c.class.Name
+	})
+	inTurn := tenant.InTurn(selected, held, c.class.Spec.MaxTenantsPerCreator)
+	return slices.ContainsFunc(inTurn[:min(free, len(inTurn))], func(o tenant.Owner) bool {
+		return o.GetUID() == c.GetUID()
+	}), nil
+}
+
+// owners lists the owners of a kind from the cache, to be read only.
+func (b *base) owners(ctx context.Context, kind clerkv1alpha1.TenantKind) ([]owner, error) {
+	if kind == clerkv1alpha1.TenantsUsers {
+		var users clerkv1alpha1.ClerkUserList
+		err := b.client.List(ctx, &users, client.UnsafeDisableDeepCopy)
+		return ownersOf[clerkv1alpha1.ClerkUser](users.Items), err
+	}
+	var organizations clerkv1alpha1.ClerkOrganizationList
+	err := b.client.List(ctx, &organizations, client.UnsafeDisableDeepCopy)
+	return ownersOf[clerkv1alpha1.ClerkOrganization](organizations.Items), err
+}
+
+func ownersOf[T any, P interface {
+	*T
+	owner
+}](items []T) []owner {
+	owners := make([]owner, len(items))
+	for i := range items {
+		owners[i] = P(&items[i])
+	}
+	return owners
+}
+
+// pending notes that an owner waits for a place.
+func pending(c *claim, wait string) error {
+	c.GetTenantStatus().TenantClass = ""
+	c.GetTenantStatus().PendingTenantClass = c.class.Name
+	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
+		setCondition(c, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
+	}
+	return stalled(clerkv1alpha1.ReasonPending, 0, "%s; it waits", wait)
+}
+
+// nextInQueue is how many of those who wait are looked at when one place becomes free.
+const nextInQueue = 4
+
+// leftPlace passes owners that gave up a place in a class, or in its queue.
+func leftPlace() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := e.ObjectOld.(owner).GetTenantStatus(), e.ObjectNew.(owner).GetTenantStatus()
+			left := before.TenantClass != "" && before.TenantClass != after.TenantClass
+			gaveUp := before.PendingTenantClass != "" && after.PendingTenantClass == "" && after.TenantClass == ""
+			return left || gaveUp || e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+		},
+	}
+}
+
+// waiting leads from an owner that gave up a place to those of its kind whose turn is next, in whatever class.
+func (t *tenancy) waiting(ctx context.Context, o client.Object) []reconcile.Request {
+	all, err := t.owners(ctx, tenant.KindOf(o.(owner)))
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Could not list who waits for a place")
+		return nil
+	}
+	queues := map[string][]tenant.Owner{}
+	held := map[string]map[string]int{}
+	for _, other := range all {
+		if class := other.GetTenantStatus().PendingTenantClass; class != "" {
+			queues[class] = append(queues[class], other)
+		}
+		if class := other.GetTenantStatus().TenantClass; class != "" {
+			if held[class] == nil {
+				held[class] = map[string]int{}
+			}
+			held[class][tenant.CreatorOf(other)]++
+		}
+	}
+	var requests []reconcile.Request
+	for class, queue := range queues {
+		inTurn := tenant.InTurn(queue, held[class], nil)
+		// Whoever is held back by what its own creator has is looked at, too: the place may have been the creator's.
+		same := slices.DeleteFunc(slices.Clone(queue), func(other tenant.Owner) bool {
+			return tenant.CreatorOf(other) != tenant.CreatorOf(o.(owner))
+		})
+		for _, next := range append(inTurn[:min(len(inTurn), nextInQueue)], same[:min(len(same), nextInQueue)]...) {
+			requests = append(requests, requestFor(next.GetClerkID()))
+		}
+	}
+	return requests
+}
