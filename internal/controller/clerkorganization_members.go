@@ -84,7 +84,7 @@ func grants(
 			User:         m.user,
 			Organization: organization,
 			Class:        c.class,
-			Suspended:    suspended(c, c.config),
+			Suspended:    suspended(c.owner, c.config),
 			Superseded:   current[m.membership.Spec.UserID] != m.membership,
 		})
 		for _, role := range decision.ClusterRoles {

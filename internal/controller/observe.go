@@ -165,20 +165,20 @@ func (t *tenancy) observing() (*tenancy, *planner) {
 func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) error {
 	shadow, planner := t.observing()
 	imagined := *c
-	imagined.owner = c.DeepCopyObject().(owner)
+	imagined.owner = c.owner.DeepCopyObject().(owner)
 	err := shadow.enforce(ctx, &imagined, granted)
 	if _, stalls := stalledOnly(err); err != nil && !stalls {
 		return err
 	}
 	plan := planner.plan()
-	c.GetTenantStatus().Plan = plan
+	c.owner.GetTenantStatus().Plan = plan
 	message := fmt.Sprintf("mode Observe: %d objects would be created, %d changed and %d deleted; status.plan names them",
 		*plan.Create, *plan.Change, *plan.Delete)
 	if err != nil {
 		message += "; " + err.Error()
 	}
 	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(c, conditionType, metav1.ConditionUnknown, clerkv1alpha1.ReasonObserving, "mode Observe: nothing is changed")
+		setCondition(c.owner, conditionType, metav1.ConditionUnknown, clerkv1alpha1.ReasonObserving, "mode Observe: nothing is changed")
 	}
 	return stalled(clerkv1alpha1.ReasonObserving, resyncInterval, "%s", message)
 }

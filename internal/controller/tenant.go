@@ -53,7 +53,7 @@ type tenancy struct {
 
 // claim is what an owner is to have: what is granted in its tenant depends on all of it.
 type claim struct {
-	owner
+	owner owner
 	// config is the owner's instance; an empty one when there is none.
 	config *clerkv1alpha1.ClerkInstance
 	// orphaned says that the owner's ClerkInstance does not exist.
@@ -105,19 +105,19 @@ func (t *tenancy) provision(ctx context.Context, c *claim, granted tenant.Grants
 	if c.config.Observes() {
 		return t.observe(ctx, c, granted)
 	}
-	c.GetTenantStatus().Plan = clerkv1alpha1.TenantPlan{}
+	c.owner.GetTenantStatus().Plan = clerkv1alpha1.TenantPlan{}
 	return t.enforce(ctx, c, granted)
 }
 
 func (t *tenancy) enforce(ctx context.Context, c *claim, granted tenant.Grants) (err error) {
-	status := c.GetTenantStatus()
+	status := c.owner.GetTenantStatus()
 	status.PendingTenantClass = ""
 	switch {
 	case c.class == nil:
 		err = t.withoutClass(ctx, c)
 	case c.orphaned:
 		err = t.orphan(ctx, c, granted)
-	case suspended(c, c.config):
+	case suspended(c.owner, c.config):
 		err = t.suspend(ctx, c)
 	default:
 		err = t.admitted(ctx, c, granted)
@@ -144,14 +144,14 @@ func (t *tenancy) admitted(ctx context.Context, c *claim, granted tenant.Grants)
 // reconcileTenant makes the tenant. What goes wrong with one part does not keep the others from being put right, and
 // never keeps access from being taken away.
 func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.Grants) error {
-	c.GetTenantStatus().TenantClass = c.class.Name
+	c.owner.GetTenantStatus().TenantClass = c.class.Name
 	namespace, err := t.reconcileNamespace(ctx, c)
 	if namespace == nil || !namespace.DeletionTimestamp.IsZero() {
-		setFailed(c, clerkv1alpha1.ConditionNamespaceReady, err)
-		setCondition(c, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
+		setFailed(c.owner, clerkv1alpha1.ConditionNamespaceReady, err)
+		setCondition(c.owner, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
 			clerkv1alpha1.ReasonBinding, "there is no namespace to give access to")
 		if namespace != nil {
-			err = errors.Join(err, t.reconcileBindings(ctx, c, namespace.Name, nil))
+			err = errors.Join(err, t.reconcileBindings(ctx, c.owner, namespace.Name, nil))
 		}
 		return err
 	}
@@ -159,16 +159,16 @@ func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.
 		t.reconcileGuardrails(ctx, c, namespace.Name),
 		t.reconcileSecrets(ctx, c, namespace))
 	if namespaceErr != nil {
-		setFailed(c, clerkv1alpha1.ConditionNamespaceReady, namespaceErr)
+		setFailed(c.owner, clerkv1alpha1.ConditionNamespaceReady, namespaceErr)
 	} else {
-		setCondition(c, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue,
+		setCondition(c.owner, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue,
 			clerkv1alpha1.ReasonProvisioned, "the namespace is as its class wants it")
 	}
 	bindingsErr := t.reconcileAccess(ctx, c, namespace.Name, granted, namespaceErr)
 	if bindingsErr != nil {
-		setFailed(c, clerkv1alpha1.ConditionAccessReady, bindingsErr)
+		setFailed(c.owner, clerkv1alpha1.ConditionAccessReady, bindingsErr)
 	} else {
-		setCondition(c, clerkv1alpha1.ConditionAccessReady, metav1.ConditionTrue,
+		setCondition(c.owner, clerkv1alpha1.ConditionAccessReady, metav1.ConditionTrue,
 			clerkv1alpha1.ReasonProvisioned, "the bindings exist of everybody who has access")
 	}
 	return errors.Join(namespaceErr, bindingsErr)
@@ -182,44 +182,44 @@ func (t *tenancy) reconcileAccess(
 	if unlimited != nil && hasReason(unlimited, clerkv1alpha1.ReasonGuardrailRefused) {
 		return errors.Join(stalled(clerkv1alpha1.ReasonGuardrailRefused, recheckInterval,
 			"nobody is given access before what limits the tenant is in place"),
-			t.revoke(ctx, c, namespace, granted))
+			t.revoke(ctx, c.owner, namespace, granted))
 	}
-	return t.reconcileBindings(ctx, c, namespace,
-		tenant.RoleBindings(namespace, c, c.config.UsernamePrefix(), granted))
+	return t.reconcileBindings(ctx, c.owner, namespace,
+		tenant.RoleBindings(namespace, c.owner, c.config.UsernamePrefix(), granted))
 }
 
 // orphan keeps a tenant whose ClerkInstance does not exist as it is, but for access that is to be taken away: a user who
 // is deleted by hand must not be held by a binding that nobody changes any more.
 func (t *tenancy) orphan(ctx context.Context, c *claim, granted tenant.Grants) error {
 	orphaned := stalled(clerkv1alpha1.ReasonInstanceNotFound, 0,
-		"ClerkInstance %s does not exist; the tenant is kept as it is, and nobody is given access", c.GetMirrored().InstanceName)
-	namespace, err := t.findNamespace(ctx, c)
+		"ClerkInstance %s does not exist; the tenant is kept as it is, and nobody is given access", c.owner.GetMirrored().InstanceName)
+	namespace, err := t.findNamespace(ctx, c.owner)
 	if err != nil || namespace == nil {
 		return errors.Join(orphaned, err)
 	}
-	return errors.Join(orphaned, t.revoke(ctx, c, namespace.Name, granted))
+	return errors.Join(orphaned, t.revoke(ctx, c.owner, namespace.Name, granted))
 }
 
 // suspend takes everybody's access away and keeps all else as it is. A tenant that has no namespace gets none.
 func (t *tenancy) suspend(ctx context.Context, c *claim) error {
 	by := "the annotation " + clerkv1alpha1.AnnotationSuspend
 	if c.config.Suspended() {
-		by = "ClerkInstance " + c.GetMirrored().InstanceName
+		by = "ClerkInstance " + c.owner.GetMirrored().InstanceName
 	}
 	message := fmt.Sprintf("%s suspends the tenant: nobody has access, and all data is kept", by)
-	setCondition(c, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended, message)
+	setCondition(c.owner, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended, message)
 	err := t.revokeAll(ctx, c)
 	if err != nil {
-		setFailed(c, clerkv1alpha1.ConditionAccessReady, err)
+		setFailed(c.owner, clerkv1alpha1.ConditionAccessReady, err)
 	}
 	return errors.Join(stalled(clerkv1alpha1.ReasonTenantSuspended, resyncInterval, "%s", message), err)
 }
 
 // withoutClass takes everybody's access away and keeps the data.
 func (t *tenancy) withoutClass(ctx context.Context, c *claim) error {
-	c.GetTenantStatus().TenantClass = ""
+	c.owner.GetTenantStatus().TenantClass = ""
 	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(c, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass,
+		setCondition(c.owner, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass,
 			"no ClerkTenantClass selects it")
 	}
 	return t.revokeAll(ctx, c)
@@ -227,11 +227,11 @@ func (t *tenancy) withoutClass(ctx context.Context, c *claim) error {
 
 // revokeAll takes everybody's access to a tenant away.
 func (t *tenancy) revokeAll(ctx context.Context, c *claim) error {
-	namespace, err := t.findNamespace(ctx, c)
+	namespace, err := t.findNamespace(ctx, c.owner)
 	if err != nil || namespace == nil {
 		return err
 	}
-	return t.reconcileBindings(ctx, c, namespace.Name, nil)
+	return t.reconcileBindings(ctx, c.owner, namespace.Name, nil)
 }
 
 // classesFor returns the classes for a kind of owner, to be read only.

@@ -27,11 +27,11 @@ import (
 
 // reconcileGuardrails makes what limits a tenant exactly what its class wants.
 func (t *tenancy) reconcileGuardrails(ctx context.Context, c *claim, namespace string) error {
-	desired, err := tenant.BuildGuardrails(namespace, c, c.class)
+	desired, err := tenant.BuildGuardrails(namespace, c.owner, c.class)
 	if err != nil {
 		return stalled(clerkv1alpha1.ReasonGuardrailRefused, 0, "ClerkTenantClass %s: %v", c.class.Name, err)
 	}
-	mine := managedIn(namespace, c)
+	mine := managedIn(namespace, c.owner)
 	var quotas corev1.ResourceQuotaList
 	var limits corev1.LimitRangeList
 	var policies networkingv1.NetworkPolicyList

@@ -24,32 +24,32 @@ import (
 // reconcileNamespace makes an owner's namespace what its class wants. It returns nil and an error when there is none
 // that is the owner's, and the namespace with an error when it is not as it should be.
 func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
-	namespace, err := t.findNamespace(ctx, c)
+	namespace, err := t.findNamespace(ctx, c.owner)
 	if err != nil {
 		return nil, err
 	}
-	pinned := &c.GetTenantStatus().Namespace
+	pinned := &c.owner.GetTenantStatus().Namespace
 	if namespace == nil && pinned.Name == "" {
-		if namespace, err = t.adoptable(ctx, c); err != nil {
+		if namespace, err = t.adoptable(ctx, c.owner); err != nil {
 			return nil, err
 		}
 	}
-	name := tenant.NamespaceName(c.class.Spec.Namespace.Prefix, c)
+	name := tenant.NamespaceName(c.class.Spec.Namespace.Prefix, c.owner)
 	switch {
 	case namespace != nil:
 		name = namespace.Name
 	case pinned.Name != "":
 		name = pinned.Name
 	}
-	desired := tenant.Namespace(name, c, c.class)
+	desired := tenant.Namespace(name, c.owner, c.class)
 	if namespace == nil {
-		if namespace, err = t.createNamespace(ctx, c, desired); err != nil {
+		if namespace, err = t.createNamespace(ctx, c.owner, desired); err != nil {
 			return nil, err
 		}
 		pinned.Adopted = nil
 	}
 	pinned.Name, pinned.UID = namespace.Name, namespace.UID
-	if namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == c.GetClerkID() {
+	if namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == c.owner.GetClerkID() {
 		pinned.Adopted = new(true)
 	}
 	if !namespace.DeletionTimestamp.IsZero() {

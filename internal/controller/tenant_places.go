@@ -43,12 +43,12 @@ func (p *places) clone() *places {
 // class it comes from.
 func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) {
 	spec := c.class.Spec
-	if spec.MaxTenants == nil && spec.MaxTenantsPerCreator == nil || c.GetTenantStatus().Namespace.Name != "" {
+	if spec.MaxTenants == nil && spec.MaxTenantsPerCreator == nil || c.owner.GetTenantStatus().Namespace.Name != "" {
 		return "", nil
 	}
 	t.places.mu.Lock()
 	defer t.places.mu.Unlock()
-	if t.places.given[c.GetUID()] == c.class.Name {
+	if t.places.given[c.owner.GetUID()] == c.class.Name {
 		return "", nil
 	}
 	all, err := t.owners(ctx, c.class.TenantKind())
@@ -56,7 +56,7 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 		return "", err
 	}
 	held, waiting := t.places.divide(all, c.class.Name)
-	creator := tenant.CreatorOf(c)
+	creator := tenant.CreatorOf(c.owner)
 	if most := spec.MaxTenantsPerCreator; most != nil && held[creator] >= int(*most) {
 		return fmt.Sprintf("ClerkTenantClass %s may have %d tenants that %s created, and has as many", c.class.Name, *most, creator), nil
 	}
@@ -73,7 +73,7 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 			return fmt.Sprintf("ClerkTenantClass %s may have %d tenants and has no place for this one", c.class.Name, *spec.MaxTenants), nil
 		}
 	}
-	t.places.given[c.GetUID()] = c.class.Name
+	t.places.given[c.owner.GetUID()] = c.class.Name
 	return "", nil
 }
 
@@ -123,7 +123,7 @@ func (t *tenancy) isNext(
 	})
 	inTurn := tenant.InTurn(selected, held, c.class.Spec.MaxTenantsPerCreator)
 	return slices.ContainsFunc(inTurn[:min(free, len(inTurn))], func(o tenant.Owner) bool {
-		return o.GetUID() == c.GetUID()
+		return o.GetUID() == c.owner.GetUID()
 	}), nil
 }
 
@@ -152,10 +152,10 @@ func ownersOf[T any, P interface {
 
 // pending notes that an owner waits for a place.
 func pending(c *claim, wait string) error {
-	c.GetTenantStatus().TenantClass = ""
-	c.GetTenantStatus().PendingTenantClass = c.class.Name
+	c.owner.GetTenantStatus().TenantClass = ""
+	c.owner.GetTenantStatus().PendingTenantClass = c.class.Name
 	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(c, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
+		setCondition(c.owner, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
 	}
 	return stalled(clerkv1alpha1.ReasonPending, 0, "%s; it waits", wait)
 }

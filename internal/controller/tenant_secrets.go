@@ -28,13 +28,13 @@ import (
 // deleted. A Secret that may not be copied keeps none of the others back.
 func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *corev1.Namespace) error {
 	copies, unshared := t.copies(ctx, c, namespace.Name)
-	status := c.GetTenantStatus()
-	secrets := append([]*corev1ac.SecretApplyConfiguration{tenant.Secret(namespace.Name, c, c.config)}, copies...)
+	status := c.owner.GetTenantStatus()
+	secrets := append([]*corev1ac.SecretApplyConfiguration{tenant.Secret(namespace.Name, c.owner, c.config)}, copies...)
 	hash, err := tenant.Hash(secrets, string(namespace.UID))
 	if err != nil {
 		return fmt.Errorf("hashing the Secrets: %w", err)
 	}
-	if status.SecretHash == hash && !t.secrets.isDue(c.GetUID()) {
+	if status.SecretHash == hash && !t.secrets.isDue(c.owner.GetUID()) {
 		return unshared
 	}
 	var names []string
@@ -56,7 +56,7 @@ func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *cor
 		return errors.Join(err, unshared)
 	}
 	status.SecretHash, status.Secrets = hash, names
-	t.secrets.done(c.GetUID())
+	t.secrets.done(c.owner.GetUID())
 	return unshared
 }
 
@@ -76,7 +76,7 @@ func (t *tenancy) copies(
 				"ClerkTenantClass %s copies Secret %s, which must exist in namespace %s and have the label %s=true",
 				c.class.Name, listed.Name, t.namespace, clerkv1alpha1.LabelShare))
 		default:
-			copies = append(copies, tenant.SecretCopy(namespace, c, &source))
+			copies = append(copies, tenant.SecretCopy(namespace, c.owner, &source))
 		}
 	}
 	return copies, errors.Join(errs...)
