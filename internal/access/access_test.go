@@ -67,6 +67,7 @@ var obstacles = []struct {
 	{"organization is being deleted", onOrganization(func(o *clerkv1alpha1.ClerkOrganization) { o.DeletionTimestamp = deleting }), clerkv1alpha1.ReasonOrganizationDeleting},
 	{"user is banned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Banned = new(true) }), clerkv1alpha1.ReasonUserSuspended},
 	{"user is deprovisioned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Deprovisioned = new(true) }), clerkv1alpha1.ReasonUserSuspended},
+	{"suspended tenant", func(r *access.Request) { r.Suspended = true }, clerkv1alpha1.ReasonTenantSuspended},
 	{"no class", func(r *access.Request) { r.Class = nil }, clerkv1alpha1.ReasonNoTenantClass},
 	{"role is not in the class", func(r *access.Request) { r.Membership.Spec.Role = "org:guest" }, clerkv1alpha1.ReasonRoleNotMapped},
 	{"no role", func(r *access.Request) { r.Membership.Spec.Role = "" }, clerkv1alpha1.ReasonRoleNotMapped},
@@ -249,6 +250,39 @@ func TestUserID_isTheInverseOfUsername(t *testing.T) {
 			got, ok := access.UserID(username)
 			g.Expect(ok).To(BeFalse())
 			g.Expect(got).To(BeEmpty())
+		})
+	}
+}
+
+func TestDecideOwner(t *testing.T) {
+	owners := class(clerkv1alpha1.ClerkTenantClassAccess{Role: clerkv1alpha1.RoleOwner, ClusterRoles: []string{"view", "edit", "view"}})
+	for name, tc := range map[string]struct {
+		change    func(*clerkv1alpha1.ClerkUser)
+		class     *clerkv1alpha1.ClerkTenantClass
+		suspended bool
+		want      string
+	}{
+		"granted":          {nil, owners, false, ""},
+		"no class":         {nil, nil, false, clerkv1alpha1.ReasonNoTenantClass},
+		"no owner's role":  {nil, class(clerkv1alpha1.ClerkTenantClassAccess{Role: "org:admin", ClusterRoles: []string{"admin"}}), false, clerkv1alpha1.ReasonRoleNotMapped},
+		"suspended tenant": {nil, owners, true, clerkv1alpha1.ReasonTenantSuspended},
+		"banned":           {func(u *clerkv1alpha1.ClerkUser) { u.Spec.Banned = new(true) }, owners, false, clerkv1alpha1.ReasonUserSuspended},
+		"deprovisioned":    {func(u *clerkv1alpha1.ClerkUser) { u.Spec.Deprovisioned = new(true) }, owners, false, clerkv1alpha1.ReasonUserSuspended},
+		"being deleted":    {func(u *clerkv1alpha1.ClerkUser) { u.DeletionTimestamp = deleting }, owners, false, clerkv1alpha1.ReasonUserDeleting},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, user := NewWithT(t), request().User
+			if tc.change != nil {
+				tc.change(user)
+			}
+			decision := access.DecideOwner(user, tc.class, tc.suspended)
+			g.Expect(decision.Reason).To(Equal(tc.want))
+			if tc.want == "" {
+				g.Expect(decision.ClusterRoles).To(Equal([]string{"edit", "view"}))
+			} else {
+				g.Expect(decision.Granted()).To(BeFalse())
+				g.Expect(decision.Message).NotTo(ContainSubstring("amalia"))
+			}
 		})
 	}
 }

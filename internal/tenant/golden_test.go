@@ -35,6 +35,21 @@ func organization() *clerkv1alpha1.ClerkOrganization {
 	}
 }
 
+func user() *clerkv1alpha1.ClerkUser {
+	return &clerkv1alpha1.ClerkUser{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "user-2g7np7hrk0sn6kj5edmldaknl0s", UID: "0b5f7a0e-user",
+			Annotations: map[string]string{clerkv1alpha1.AnnotationProtected: "true"},
+		},
+		Spec: clerkv1alpha1.ClerkUserSpec{
+			Mirrored: clerkv1alpha1.Mirrored{InstanceName: "default"},
+			UserID:   "user_2g7np7Hrk0SN6kj5EDMLDaKNL0S", Email: "amalia@example.com", Username: "amalia", FirstName: "Amalia",
+			ExternalID:     "employee-7",
+			PublicMetadata: &apiextensionsv1.JSON{Raw: []byte(`{"plan":"pro"}`)},
+		},
+	}
+}
+
 func instance() *clerkv1alpha1.ClerkInstance {
 	return &clerkv1alpha1.ClerkInstance{
 		ObjectMeta: metav1.ObjectMeta{Name: "default"},
@@ -87,10 +102,12 @@ func TestGolden(t *testing.T) {
 	}
 	bare.Spec.Slug, bare.Spec.Name, bare.Spec.PublicMetadata = "", "", nil
 	for name, object := range map[string]any{
-		"namespace":          tenant.Namespace("org-acme-raeder-abcde", organization(), class()),
-		"namespace-baseline": tenant.Namespace("org-acme-raeder-abcde", organization(), baseline),
-		"secret":             tenant.Secret("org-acme-raeder-abcde", organization(), instance()),
-		"secret-bare":        tenant.Secret("org-acme-raeder-abcde", bare, &clerkv1alpha1.ClerkInstance{}),
+		"namespace":           tenant.Namespace("org-acme-raeder-abcde", organization(), class()),
+		"namespace-baseline":  tenant.Namespace("org-acme-raeder-abcde", organization(), baseline),
+		"secret":              tenant.Secret("org-acme-raeder-abcde", organization(), instance()),
+		"secret-bare":         tenant.Secret("org-acme-raeder-abcde", bare, &clerkv1alpha1.ClerkInstance{}),
+		"namespace-of-a-user": tenant.Namespace("own-abc-abcde", user(), class()),
+		"secret-of-a-user":    tenant.Secret("own-abc-abcde", user(), instance()),
 		"rolebindings": tenant.RoleBindings("org-acme-raeder-abcde", organization(), "clerk:", tenant.Grants{
 			"view":  {"user_C"},
 			"admin": {"user_B", "user_A", "user_B"},
