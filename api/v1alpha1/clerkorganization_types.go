@@ -52,6 +52,11 @@ type ClerkOrganizationSpec struct {
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:pruning:PreserveUnknownFields
 	PublicMetadata *apiextensionsv1.JSON `json:"publicMetadata,omitempty"`
+
+	// billing is what Clerk Billing says of the organization's plan. It comes with events of its own, and so has an order of
+	// its own.
+	// +optional
+	Billing Billing `json:"billing,omitzero"`
 }
 
 // ClerkOrganizationStatus is what the operator makes of the organization.
@@ -89,6 +94,7 @@ type ClerkOrganizationStatus struct {
 // +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.members`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Plan",type=string,priority=1,JSONPath=`.spec.billing.plan`
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="Organization-ID",type=string,priority=1,JSONPath=`.spec.organizationID`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -116,6 +122,9 @@ func (o *ClerkOrganization) GetConditions() *[]metav1.Condition { return &o.Stat
 
 // GetMirrored returns the version and the origin of the mirrored state.
 func (o *ClerkOrganization) GetMirrored() *Mirrored { return &o.Spec.Mirrored }
+
+// GetBilling returns what is known of the organization's plan.
+func (o *ClerkOrganization) GetBilling() *Billing { return &o.Spec.Billing }
 
 // GetClerkID returns the organization's ID in Clerk.
 func (o *ClerkOrganization) GetClerkID() string { return o.Spec.OrganizationID }

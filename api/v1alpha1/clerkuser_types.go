@@ -70,6 +70,11 @@ type ClerkUserSpec struct {
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:pruning:PreserveUnknownFields
 	PublicMetadata *apiextensionsv1.JSON `json:"publicMetadata,omitempty"`
+
+	// billing is what Clerk Billing says of the user's plan. It comes with events of its own, and so has an order of
+	// its own.
+	// +optional
+	Billing Billing `json:"billing,omitzero"`
 }
 
 // ClerkUserState says whether a user may hold access.
@@ -124,6 +129,7 @@ type ClerkUserStatus struct {
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Class",type=string,priority=1,JSONPath=`.status.tenantClass`
 // +kubebuilder:printcolumn:name="Namespace",type=string,priority=1,JSONPath=`.status.namespace.name`
+// +kubebuilder:printcolumn:name="Plan",type=string,priority=1,JSONPath=`.spec.billing.plan`
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="User-ID",type=string,priority=1,JSONPath=`.spec.userID`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -152,6 +158,9 @@ func (u *ClerkUser) GetConditions() *[]metav1.Condition { return &u.Status.Condi
 
 // GetMirrored returns the version and the origin of the mirrored state.
 func (u *ClerkUser) GetMirrored() *Mirrored { return &u.Spec.Mirrored }
+
+// GetBilling returns what is known of the user's plan.
+func (u *ClerkUser) GetBilling() *Billing { return &u.Spec.Billing }
 
 // GetClerkID returns the user's ID in Clerk.
 func (u *ClerkUser) GetClerkID() string { return u.Spec.UserID }

@@ -51,7 +51,7 @@ func TestConformance_examplesOfClerksDocument(t *testing.T) {
 			}
 		}
 	}
-	g.Expect(mirrored).To(Equal(9))
+	g.Expect(mirrored).To(Equal(22))
 }
 
 // collectExamples finds every object that looks like an event, wherever it stands.

@@ -7,5 +7,5 @@
 //
 // What Clerk sends is authentic but hostile: names, slugs and metadata come from people who signed up. Decoding is
 // lenient about what it does not need and strict about what decides access, and the Go structs have no field for
-// private or unsafe metadata, phone numbers, IP addresses, one-time codes or invitation links.
+// private or unsafe metadata, phone numbers, IP addresses, one-time codes, invitation links or who a payer is by name.
 package clerk

@@ -22,8 +22,8 @@ func (e *UnusableError) Error() string { return "unusable event: " + e.Reason }
 
 func unusable(reason string) error { return &UnusableError{Reason: reason} }
 
-// Event is one delivery. At most one of User, Organization, Membership and Deleted is set; none is for a type that is
-// not mirrored.
+// Event is one delivery. At most one of User, Organization, Membership, Subscription and Deleted is set; none is for a
+// type that is not mirrored.
 type Event struct {
 	// Type is the event's type as sent, such as user.created.
 	Type string
@@ -35,13 +35,14 @@ type Event struct {
 	User         *User
 	Organization *Organization
 	Membership   *Membership
+	Subscription *Subscription
 	// Deleted is the ID of what was deleted.
 	Deleted string
 }
 
 // Mirrored says whether the event changes a mirrored object.
 func (e *Event) Mirrored() bool {
-	return e.User != nil || e.Organization != nil || e.Membership != nil || e.Deleted != ""
+	return e.User != nil || e.Organization != nil || e.Membership != nil || e.Subscription != nil || e.Deleted != ""
 }
 
 type envelope struct {
@@ -78,6 +79,22 @@ var decoders = map[string]func(*Event, json.RawMessage) error{
 	"organizationMembership.created": decodeMembership,
 	"organizationMembership.updated": decodeMembership,
 	"organizationMembership.deleted": decodeDeleted(KindMembership),
+
+	"subscription.created":             decodeSubscription,
+	"subscription.updated":             decodeSubscription,
+	"subscription.active":              decodeSubscription,
+	"subscription.pastDue":             decodeSubscription,
+	"subscriptionItem.created":         decodeSubscriptionItem, // in Clerk's SDK only
+	"subscriptionItem.updated":         decodeSubscriptionItem,
+	"subscriptionItem.active":          decodeSubscriptionItem,
+	"subscriptionItem.canceled":        decodeSubscriptionItem,
+	"subscriptionItem.upcoming":        decodeSubscriptionItem,
+	"subscriptionItem.ended":           decodeSubscriptionItem,
+	"subscriptionItem.expired":         decodeSubscriptionItem, // in Clerk's guides only
+	"subscriptionItem.abandoned":       decodeSubscriptionItem,
+	"subscriptionItem.incomplete":      decodeSubscriptionItem,
+	"subscriptionItem.pastDue":         decodeSubscriptionItem,
+	"subscriptionItem.freeTrialEnding": decodeSubscriptionItem,
 }
 
 func decodeUser(event *Event, data json.RawMessage) error {

@@ -49,12 +49,31 @@ func FuzzDecode(f *testing.F) {
 			_, ok := clerk.KindOf(event.Deleted)
 			g.Expect(ok).To(BeTrue())
 		}
+		if event.Subscription != nil {
+			expectStorableBilling(g, event.Subscription)
+		}
 		for _, profile := range []clerkv1alpha1.UserProfile{clerkv1alpha1.UserProfileFull, clerkv1alpha1.UserProfileMinimal} {
 			if object := event.Object(clerk.Source{InstanceName: "default", Profile: profile}); object != nil {
 				expectStorable(g, object)
 			}
 		}
 	})
+}
+
+func expectStorableBilling(g Gomega, subscription *clerk.Subscription) {
+	kind, ok := clerk.KindOf(subscription.PayerID)
+	g.Expect(ok).To(BeTrue())
+	g.Expect(kind).To(Equal(subscription.PayerKind))
+	merged := clerk.MergeBilling(&clerkv1alpha1.Billing{}, subscription)
+	g.Expect(len(merged.Items)).To(BeNumerically("<=", clerkv1alpha1.MaxBillingItems))
+	for _, item := range merged.Items {
+		g.Expect(item.ItemID).To(MatchRegexp(`^[A-Za-z0-9_-]{1,63}$`))
+		g.Expect(utf8.RuneCountInString(item.Plan)).To(BeNumerically("<=", 128))
+		g.Expect(item.Status).NotTo(BeEmpty())
+		g.Expect(item.UpdatedAt.IsZero()).To(BeFalse())
+		g.Expect(item.EventTime.IsZero()).To(BeFalse())
+	}
+	g.Expect(clerk.MergeBilling(&merged, subscription)).To(Equal(merged))
 }
 
 func expectStorable(g Gomega, object *clerk.Object) {

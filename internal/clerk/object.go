@@ -42,7 +42,7 @@ type Object struct {
 	Meta *metav1ac.ObjectMetaApplyConfiguration
 }
 
-// Object returns the object that the event asks for; nil for a deletion or a type that is not mirrored.
+// Object returns the object that the event asks for; nil for a deletion, a subscription or a type that is not mirrored.
 func (e *Event) Object(source Source) *Object {
 	source.EventTime = e.Time
 	switch {

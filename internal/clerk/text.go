@@ -13,6 +13,7 @@ const (
 	maxText  = 256
 	maxEmail = 320
 	maxRole  = 128
+	maxPlan  = 128
 )
 
 // text makes a string from Clerk fit to be stored and printed: characters that a terminal or a reader can be fooled

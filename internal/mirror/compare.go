@@ -71,7 +71,8 @@ func tied(o *clerk.Object, stored Object) (bool, error) {
 	return !same, err
 }
 
-// same says whether an object says all that a state says, but for when that was learned.
+// same says whether an object says all that a state says, but for when that was learned, and for the payer's plan, which
+// is no part of a state.
 func same(o *clerk.Object, stored Object) (bool, error) {
 	want, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.Apply)
 	if err != nil {
@@ -83,6 +84,7 @@ func same(o *clerk.Object, stored Object) (bool, error) {
 	}
 	for _, object := range []map[string]any{want, have} {
 		unstructured.RemoveNestedField(object, "spec", "eventTime")
+		unstructured.RemoveNestedField(object, "spec", "billing")
 		if o.UpdatedAt.Equal(o.EventTime) { // Clerk gave the state no time of its own
 			unstructured.RemoveNestedField(object, "spec", "updatedAt")
 		}

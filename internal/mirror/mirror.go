@@ -31,7 +31,7 @@ const (
 	fieldInstanceName = "spec.instanceName"
 )
 
-// FieldOwner owns the spec, the labels and the finalizer of every mirrored object.
+// FieldOwner owns the spec, the labels and the finalizer of every mirrored object, but for what BillingFieldOwner owns.
 const FieldOwner = "clerk-operator/mirror"
 
 // Result says what became of a state.
@@ -261,6 +261,11 @@ func (m *Mirror) find(ctx context.Context, kind clerk.Kind, id string) (Object, 
 		return object, err
 	}
 	// The cache may not have seen the object yet.
+	return m.findLive(ctx, kind, id)
+}
+
+// findLive is find without the cache.
+func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
 	object := NewObject(kind)
 	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, object)
 	if apierrors.IsNotFound(err) {

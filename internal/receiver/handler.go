@@ -75,6 +75,7 @@ const (
 	resultForeign       = "foreign_instance"
 	resultSensitive     = "sensitive"
 	resultNotMember     = "not_a_member"
+	resultNoPayer       = "no_payer"
 	resultUnusable      = "unusable"
 	resultInvalid       = "invalid"
 	resultUnverified    = "unverified"
@@ -86,6 +87,9 @@ const (
 	resultPanic         = "panic"
 )
 
+// reasonPayerNotMirrored is why an event that is acknowledged at last cannot be used.
+const reasonPayerNotMirrored = "PayerNotMirrored"
+
 // bodies are the answers: constant, and without anything of the request, since Clerk's dashboard keeps them.
 var bodies = map[string]string{
 	string(mirror.Applied):   `{"result":"applied"}`,
@@ -95,6 +99,7 @@ var bodies = map[string]string{
 	resultForeign:            `{"result":"ignored","reason":"the event is of another Clerk instance"}`,
 	resultSensitive:          `{"result":"ignored","reason":"do not subscribe to this event type"}`,
 	resultNotMember:          `{"result":"ignored","reason":"the user is a member of no organization"}`,
+	resultNoPayer:            `{"error":"the payer is not mirrored yet"}`,
 	resultUnusable:           `{"result":"ignored","reason":"the event cannot be used"}`,
 	resultInvalid:            `{"error":"the body is not a JSON object"}`,
 	resultUnverified:         `{"error":"the signature headers are missing or do not verify"}`,
@@ -240,6 +245,8 @@ func (h *Handler) process(
 	switch {
 	case errors.As(err, &refused):
 		return h.unusable(ctx, out, received, err)
+	case errors.Is(err, mirror.ErrNoPayer):
+		return h.noPayer(ctx, out, received, event, err)
 	case err != nil:
 		return h.unavailable(config.Name, event.Type, err)
 	}
@@ -259,10 +266,14 @@ func (h *Handler) store(
 		result, err := h.mirror.Delete(ctx, config.Name, event.Deleted, at)
 		return string(result), err
 	}
-	if event.User != nil && config.UserMirror() == clerkv1alpha1.UserMirrorMembers {
-		if wanted, err := h.isWanted(ctx, config, event.User.ID); err != nil || !wanted {
+	if userID := userOf(event); userID != "" && config.UserMirror() == clerkv1alpha1.UserMirrorMembers {
+		if wanted, err := h.isWanted(ctx, config, userID); err != nil || !wanted {
 			return resultNotMember, err
 		}
+	}
+	if event.Subscription != nil {
+		result, err := h.mirror.ApplyBilling(ctx, config.Name, event.Subscription)
+		return string(result), err
 	}
 	source := clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()}
 	object := event.Object(source)
@@ -274,6 +285,17 @@ func (h *Handler) store(
 		err = h.storeOrganization(ctx, event.Membership.OrganizationObject(source))
 	}
 	return string(result), err
+}
+
+// userOf returns the user that an event is about or, where it is about a subscription, who pays for it; empty for none.
+func userOf(event *clerk.Event) string {
+	switch {
+	case event.User != nil:
+		return event.User.ID
+	case event.Subscription != nil && event.Subscription.PayerKind == clerk.KindUser:
+		return event.Subscription.PayerID
+	}
+	return ""
 }
 
 // isWanted says whether a user is mirrored where only members are. A user whose membership comes later is read from the
@@ -310,12 +332,25 @@ func (h *Handler) noteEvent(instanceName string, event *clerk.Event) {
 	}
 }
 
+// noPayer asks for an event to be sent again that came before its payer did, as those of a new organization may. Who is
+// still not there after a while may never be, and an endpoint must not fail for that.
+func (h *Handler) noPayer(ctx context.Context, out outcome, received delivery, event *clerk.Event, err error) outcome {
+	if h.clock.Since(event.Time) >= payerPatience {
+		return h.unusable(ctx, out, received, err)
+	}
+	logr.FromContextOrDiscard(ctx).V(1).Info("Asked for an event to be sent again, since its payer is not mirrored")
+	out.code, out.result = http.StatusServiceUnavailable, resultNoPayer
+	return out
+}
+
 // unusable acknowledges what no retry can mend, and leaves a trace of it where people look.
 func (h *Handler) unusable(ctx context.Context, out outcome, received delivery, err error) outcome {
 	reason := "Invalid"
 	var undecodable *clerk.UnusableError
 	var refused *mirror.RefusedError
 	switch {
+	case errors.Is(err, mirror.ErrNoPayer):
+		reason = reasonPayerNotMirrored
 	case errors.As(err, &undecodable):
 		reason = undecodable.Reason
 	case errors.As(err, &refused):

@@ -32,6 +32,11 @@ const (
 	// retryAfter is what a sender is told to wait, in seconds, when the fault is passing and ours.
 	retryAfter = "10"
 
+	// payerPatience is how old an event of a payer that is not mirrored may be before it is given up. Svix sends an event
+	// for the sixth time about 8 hours after the first one, and for the seventh and eighth after 18 and 28: whatever held
+	// the payer's own event up for less than a working day costs nothing.
+	payerPatience = 12 * time.Hour
+
 	// quietInterval is how often the log repeats what goes on being wrong.
 	quietInterval = 10 * time.Second
 

@@ -19,6 +19,10 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=clerk-operator.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("Billing"):
+		return &apiv1alpha1.BillingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BillingItem"):
+		return &apiv1alpha1.BillingItemApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstance"):
 		return &apiv1alpha1.ClerkInstanceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClerkInstanceAccess"):

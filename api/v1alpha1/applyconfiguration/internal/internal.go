@@ -28,6 +28,52 @@ var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.AnnotationValue
   scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.Billing
+  map:
+    fields:
+    - name: items
+      type:
+        list:
+          elementType:
+            namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.BillingItem
+          elementRelationship: associative
+          keys:
+          - itemID
+    - name: plan
+      type:
+        scalar: string
+    - name: status
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.BillingItemStatus
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.BillingItem
+  map:
+    fields:
+    - name: eventTime
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
+    - name: itemID
+      type:
+        scalar: string
+    - name: paid
+      type:
+        scalar: boolean
+    - name: periodEnd
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
+    - name: periodStart
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
+    - name: plan
+      type:
+        scalar: string
+    - name: status
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.BillingItemStatus
+    - name: updatedAt
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.BillingItemStatus
+  scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstance
   map:
     fields:
@@ -343,6 +389,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkOrganizationSpec
   map:
     fields:
+    - name: billing
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Billing
     - name: createdAt
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp
@@ -660,6 +709,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: banned
       type:
         scalar: boolean
+    - name: billing
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Billing
     - name: createdAt
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.Timestamp

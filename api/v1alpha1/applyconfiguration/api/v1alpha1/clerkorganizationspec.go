@@ -29,6 +29,9 @@ type ClerkOrganizationSpecApplyConfiguration struct {
 	MaxAllowedMemberships *int64 `json:"maxAllowedMemberships,omitempty"`
 	// publicMetadata is the organization's public metadata, which only the application's backend can write.
 	PublicMetadata *v1.JSON `json:"publicMetadata,omitempty"`
+	// billing is what Clerk Billing says of the organization's plan. It comes with events of its own, and so has an order of
+	// its own.
+	Billing *BillingApplyConfiguration `json:"billing,omitempty"`
 }
 
 // ClerkOrganizationSpecApplyConfiguration constructs a declarative configuration of the ClerkOrganizationSpec type for use with
@@ -114,5 +117,13 @@ func (b *ClerkOrganizationSpecApplyConfiguration) WithMaxAllowedMemberships(valu
 // If called multiple times, the PublicMetadata field is set to the value of the last call.
 func (b *ClerkOrganizationSpecApplyConfiguration) WithPublicMetadata(value v1.JSON) *ClerkOrganizationSpecApplyConfiguration {
 	b.PublicMetadata = &value
+	return b
+}
+
+// WithBilling sets the Billing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Billing field is set to the value of the last call.
+func (b *ClerkOrganizationSpecApplyConfiguration) WithBilling(value *BillingApplyConfiguration) *ClerkOrganizationSpecApplyConfiguration {
+	b.Billing = value
 	return b
 }

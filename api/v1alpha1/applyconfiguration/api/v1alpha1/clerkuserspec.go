@@ -36,6 +36,9 @@ type ClerkUserSpecApplyConfiguration struct {
 	Deprovisioned *bool `json:"deprovisioned,omitempty"`
 	// publicMetadata is the user's public metadata, which only the application's backend can write.
 	PublicMetadata *v1.JSON `json:"publicMetadata,omitempty"`
+	// billing is what Clerk Billing says of the user's plan. It comes with events of its own, and so has an order of
+	// its own.
+	Billing *BillingApplyConfiguration `json:"billing,omitempty"`
 }
 
 // ClerkUserSpecApplyConfiguration constructs a declarative configuration of the ClerkUserSpec type for use with
@@ -153,5 +156,13 @@ func (b *ClerkUserSpecApplyConfiguration) WithDeprovisioned(value bool) *ClerkUs
 // If called multiple times, the PublicMetadata field is set to the value of the last call.
 func (b *ClerkUserSpecApplyConfiguration) WithPublicMetadata(value v1.JSON) *ClerkUserSpecApplyConfiguration {
 	b.PublicMetadata = &value
+	return b
+}
+
+// WithBilling sets the Billing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Billing field is set to the value of the last call.
+func (b *ClerkUserSpecApplyConfiguration) WithBilling(value *BillingApplyConfiguration) *ClerkUserSpecApplyConfiguration {
+	b.Billing = value
 	return b
 }

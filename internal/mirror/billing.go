@@ -1,0 +1,101 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	clerkv1alpha1ac "github.com/clerk-operator/clerk-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+)
+
+// BillingFieldOwner owns spec.billing of users and organizations, and nothing else.
+const BillingFieldOwner = "clerk-operator/billing"
+
+// billingAttempts bounds how often what is known of a plan is read and written again because somebody else was faster.
+const billingAttempts = 5
+
+// ErrNoPayer says that the user or the organization that a subscription belongs to is not mirrored, at least not yet.
+var ErrNoPayer = errors.New("the payer is not mirrored")
+
+// payer is an object that can have a plan.
+type payer interface {
+	Object
+	GetBilling() *clerkv1alpha1.Billing
+}
+
+// ApplyBilling adds what an event says of a payer's plan to what is known of it. It changes spec.billing and nothing
+// else, and creates nothing. The API server does not guard the order here, as it does for Apply: what is stored is merged
+// from what was read, and is written only to exactly that.
+func (m *Mirror) ApplyBilling(ctx context.Context, instanceName string, s *clerk.Subscription) (Result, error) {
+	tombstone, err := tombstoneOf(ctx, m.client, s.PayerID)
+	switch {
+	case err != nil:
+		return "", err
+	case tombstone != nil && tombstone.Spec.InstanceName != instanceName:
+		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s was deleted by another instance", s.PayerID)}
+	case tombstone != nil:
+		return Stale, nil
+	}
+	object, err := m.find(ctx, s.PayerKind, s.PayerID)
+	for range billingAttempts {
+		if err != nil {
+			return "", err
+		}
+		result, failure := m.mergeBilling(ctx, instanceName, s, object)
+		if !apierrors.IsConflict(failure) {
+			return result, failure
+		}
+		object, err = m.findLive(ctx, s.PayerKind, s.PayerID)
+	}
+	return "", fmt.Errorf("applying the plan of %s: somebody else was faster %d times", s.PayerID, billingAttempts)
+}
+
+// mergeBilling merges into an object as it was read. A conflict says that it is no longer so.
+func (m *Mirror) mergeBilling(ctx context.Context, instanceName string, s *clerk.Subscription, object Object) (Result, error) {
+	stored, ok := object.(payer)
+	switch {
+	case !ok: // as for an object that is none at all
+		return "", fmt.Errorf("applying the plan of %s: %w", s.PayerID, ErrNoPayer)
+	case stored.GetClerkID() != s.PayerID || stored.GetMirrored().InstanceName != instanceName:
+		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s is not of instance %s", s.PayerID, instanceName)}
+	case !stored.GetDeletionTimestamp().IsZero():
+		// What is written to it goes with it; if Clerk still has the payer, it comes back.
+		return "", fmt.Errorf("applying the plan of %s, which is being deleted: %w", s.PayerID, ErrNoPayer)
+	}
+	merged := clerk.MergeBilling(stored.GetBilling(), s)
+	if equality.Semantic.DeepEqual(*stored.GetBilling(), merged) {
+		return Unchanged, nil
+	}
+	err := m.client.Apply(ctx, billingOf(stored, &merged), client.FieldOwner(BillingFieldOwner), client.ForceOwnership)
+	switch {
+	case refusesState(err):
+		return "", &RefusedError{Reason: ReasonInvalid, cause: err}
+	case apierrors.IsConflict(err):
+		return "", err
+	case err != nil:
+		return "", fmt.Errorf("applying the plan of %s: %w", s.PayerID, err)
+	}
+	return Applied, nil
+}
+
+// billingOf is an object with its plan and nothing else; the UID and the resource version make it exactly the one that
+// was read.
+func billingOf(stored payer, billing *clerkv1alpha1.Billing) runtime.ApplyConfiguration {
+	name, uid, version := stored.GetName(), stored.GetUID(), stored.GetResourceVersion()
+	if _, ok := stored.(*clerkv1alpha1.ClerkUser); ok {
+		return clerkv1alpha1ac.ClerkUser(name).WithUID(uid).WithResourceVersion(version).
+			WithSpec(clerkv1alpha1ac.ClerkUserSpec().WithBilling(clerk.Billing(billing)))
+	}
+	return clerkv1alpha1ac.ClerkOrganization(name).WithUID(uid).WithResourceVersion(version).
+		WithSpec(clerkv1alpha1ac.ClerkOrganizationSpec().WithBilling(clerk.Billing(billing)))
+}
