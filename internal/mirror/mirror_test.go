@@ -232,14 +232,7 @@ func (c *counter) RoundTrip(request *http.Request) (*http.Response, error) {
 
 func TestMirror_writesOnceForAnEvent(t *testing.T) {
 	g := NewWithT(t)
-	counted := &counter{}
-	counting := rest.CopyConfig(config)
-	counting.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-		counted.next = next
-		return counted
-	}
-	c, err := client.New(counting, client.Options{Scheme: api.Scheme()})
-	g.Expect(err).NotTo(HaveOccurred())
+	c, counted := counting(g)
 	m := mirror.New(c, c)
 	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
 	writes := func(do func() (mirror.Result, error)) int {
