@@ -115,6 +115,7 @@ func (c *Clerk) DeleteUser(id string) {
 	user := c.users.must(id)
 	c.drop(c.membershipsOf(func(m *Membership) bool { return m.UserID == id }), c.cascade)
 	c.users.remove(id)
+	delete(c.subscriptions, id)
 	data := deletedData("user", id)
 	if user.ExternalID != "" {
 		data["external_id"] = user.ExternalID
@@ -159,6 +160,7 @@ func (c *Clerk) DeleteOrganization(id string) {
 	c.drop(c.membershipsOf(func(m *Membership) bool { return m.OrganizationID == id }), c.cascade)
 	c.organizations.remove(id)
 	delete(c.members, id)
+	delete(c.subscriptions, id)
 	data := deletedData("organization", id)
 	if organization.Slug != "" {
 		data["slug"] = organization.Slug

@@ -229,6 +229,7 @@ func TestChanges_canaries(t *testing.T) {
 	organization := c.CreateOrganization(clerkfake.Organization{})
 	_, err := c.AddMember(organization.ID, user.ID, "org:member")
 	g.Expect(err).NotTo(HaveOccurred())
+	c.Subscribe(user.ID, "pro")
 	var bodies strings.Builder
 	for _, event := range c.TakeEvents() {
 		g.Expect(bodies.Write(event.Message.Body)).NotTo(BeZero())

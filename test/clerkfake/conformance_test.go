@@ -161,6 +161,13 @@ func TestConformance_webhooks(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	c.UpdateUser("user_0", func(u *clerkfake.User) { u.Banned, u.Deprovisioned = true, true })
 	c.UpdateOrganization("org_0", func(o *clerkfake.Organization) { o.Name = "Acme Inc" })
+	c.Subscribe("user_1", "personal")
+	c.Subscribe("org_0", clerkfake.FreePlan)
+	c.Subscribe("org_0", "pro")
+	c.PastDue("org_0")
+	c.Pay("org_0")
+	c.Cancel("org_0")
+	c.End("org_0")
 	c.DeleteUser("user_0")
 	c.DeleteUser("user_1")
 	c.DeleteOrganization("org_0")
@@ -173,7 +180,7 @@ func TestConformance_webhooks(t *testing.T) {
 		g.Expect(schemas).To(HaveKey(event.Type))
 		g.Expect(schemas[event.Type].VisitJSON(content, openapi3.VisitAsRequest(), openapi3.MultiErrors())).To(Succeed(), event.Type)
 	}
-	g.Expect(seen).To(HaveLen(9))
+	g.Expect(seen).To(HaveLen(18))
 }
 
 // eventSchemas returns the schema of each event's body. The document has no paths, which OpenAPI 3.0 demands, and lists

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
 const (
@@ -18,10 +20,10 @@ const (
 	imageURL        = "https://img.clerk.com/image-must-not-be-stored"
 )
 
-// Canaries returns texts of the payloads that the operator must never store. Each is in every user's payload or in every
-// membership's.
+// Canaries returns texts of the payloads that the operator must never store. Each is in every user's payload, in every
+// membership's or in every subscription's.
 func Canaries() []string {
-	return []string{privateMetadata, unsafeMetadata, phoneNumber, identifier, imageURL}
+	return []string{privateMetadata, unsafeMetadata, phoneNumber, identifier, imageURL, payload.PayerEmail, payload.PayerName}
 }
 
 type object = map[string]any

@@ -43,6 +43,8 @@ type Clerk struct {
 	memberships   table[Membership]
 	// members are the IDs of the memberships by organization and user.
 	members map[string]map[string]string
+	// subscriptions are by the ID of the organization or the user who pays.
+	subscriptions map[string]*payload.Subscription
 
 	quiet   int
 	cascade bool
@@ -60,6 +62,7 @@ func New(config Config) *Clerk {
 		secretKey:       cmp.Or(config.SecretKey, "sk_test_"+rand.Text()),
 		environmentType: cmp.Or(config.EnvironmentType, "development"),
 		members:         map[string]map[string]string{},
+		subscriptions:   map[string]*payload.Subscription{},
 	}
 	if c.now == nil {
 		c.now = time.Now
