@@ -121,7 +121,7 @@ func TestApplyBilling_theOwnersOfFieldsLeaveEachOtherAlone(t *testing.T) {
 func fieldsOf(object client.Object, owner string) string {
 	for _, entry := range object.GetManagedFields() {
 		if entry.Manager == owner && entry.Operation == metav1.ManagedFieldsOperationApply {
-			return string(entry.FieldsV1.Raw)
+			return entry.FieldsV1.GetRawString()
 		}
 	}
 	return ""

@@ -19,7 +19,7 @@ func TestBilling_aLifeOfPlans(t *testing.T) {
 	c := newClerk()
 	organization := c.CreateOrganization(clerkfake.Organization{})
 	c.TakeEvents()
-	var past []clerkfake.Event
+	past := []clerkfake.Event{}
 	for _, step := range []struct {
 		name       string
 		change     func()
@@ -42,9 +42,9 @@ func TestBilling_aLifeOfPlans(t *testing.T) {
 	} {
 		step.change()
 		events := c.TakeEvents()
-		var types []string
-		for _, event := range events {
-			types = append(types, event.Type)
+		types := make([]string, len(events))
+		for i, event := range events {
+			types[i] = event.Type
 		}
 		g.Expect(types).To(Equal(step.wantTypes), step.name)
 		g.Expect(c.Plan(organization.ID)).To(Equal(step.wantPlan), step.name)
