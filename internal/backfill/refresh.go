@@ -24,7 +24,10 @@ func (s *Syncer) Refresh(
 	}
 	switch {
 	case present != nil:
-		return true, s.storePresent(ctx, present)
+		if err := s.storePresent(ctx, present); err != nil {
+			return false, err
+		}
+		return true, s.refreshBilling(ctx, config, api, present)
 	case verdict == unproven, config.PinnedInstanceID() == "":
 		return false, nil
 	}
@@ -33,6 +36,24 @@ func (s *Syncer) Refresh(
 	}
 	_, err = s.mirror.Delete(ctx, config.Name, o.GetClerkID(), s.clock.Now())
 	return true, ignoreRefused(err)
+}
+
+// refreshBilling reads the plan of a payer anew. One whose object is not there, or not any more, has none.
+func (s *Syncer) refreshBilling(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, api *clerkapi.Client, o *clerk.Object,
+) error {
+	if o.Kind == clerk.KindMembership {
+		return nil
+	}
+	subscription, err := api.Subscription(ctx, o.Kind, o.ID)
+	if err != nil || subscription == nil {
+		return err
+	}
+	_, err = s.mirror.ApplyBilling(ctx, config.Name, subscription)
+	if errors.Is(err, mirror.ErrNoPayer) {
+		return nil
+	}
+	return ignoreRefused(err)
 }
 
 // FetchUser mirrors a user who is a member and is not mirrored. One who does not exist is left to the next sync.

@@ -46,6 +46,41 @@ func TestRefresh_storesWhatClerkSays(t *testing.T) {
 	w.states(deleted, acme.ID)
 }
 
+func TestRefresh_readsThePlan(t *testing.T) {
+	w := newWorld(t)
+	acme := w.tenant(1)
+	w.clerk.Subscribe(acme.ID, clerkfake.FreePlan)
+	w.clerk.Subscribe(acme.ID, "pro")
+	w.full()
+	organization := func() *clerkv1alpha1.ClerkOrganization {
+		return mirroredOrganizationOf(w, acme.ID).(*clerkv1alpha1.ClerkOrganization)
+	}
+	w.Expect(organization().Spec.Billing).To(BeZero(), "a sync reads no plans")
+	refresh := func() error {
+		_, err := w.syncer.Refresh(t.Context(), w.config, w.api, organization())
+		return err
+	}
+	w.Expect(refresh()).To(Succeed())
+	w.Expect(organization().Spec.Billing.Plan).To(Equal("pro"))
+	before := w.versions()
+	w.Expect(refresh()).To(Succeed())
+	w.full()
+	w.Expect(w.versions()).To(Equal(before), "nothing is written when nothing changed")
+
+	w.clerk.Cancel(acme.ID)
+	w.clerk.End(acme.ID)
+	path := "/v1/organizations/" + acme.ID + "/billing/subscription"
+	remove := w.clerk.Inject(clerkfake.Fault{Path: path, Status: http.StatusForbidden})
+	w.Expect(refresh()).To(Succeed(), "billing is off")
+	remove()
+	remove = w.clerk.Inject(clerkfake.Fault{Path: path, Status: http.StatusInternalServerError})
+	w.Expect(refresh()).To(HaveField("StatusCode", http.StatusInternalServerError))
+	remove()
+	w.Expect(organization().Spec.Billing.Plan).To(Equal("pro"))
+	w.Expect(refresh()).To(Succeed())
+	w.Expect(organization().Spec.Billing.Plan).To(Equal(clerkfake.FreePlan))
+}
+
 // mirroredMembershipOf and mirroredOrganizationOf are as the cluster has them.
 func mirroredMembershipOf(w *world, m clerkfake.Membership) mirror.Object {
 	o, err := w.mirror.Get(w.t.Context(), clerk.KindMembership, m.ID)

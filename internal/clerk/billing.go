@@ -9,6 +9,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"time"
 
 	"k8s.io/utils/ptr"
 
@@ -43,6 +44,8 @@ type subscriptionItem struct {
 type plan struct {
 	Slug       string      `json:"slug"`
 	Amount     wholeNumber `json:"amount"`
+	Fee        fee         `json:"fee"`        // for the amount, in the Backend API
+	AnnualFee  fee         `json:"annual_fee"` // too
 	UnitPrices []struct {
 		Tiers []struct {
 			AmountPerBlock wholeNumber `json:"amount_per_block"`
@@ -50,10 +53,16 @@ type plan struct {
 	} `json:"unit_prices"`
 }
 
+type fee struct {
+	Amount wholeNumber `json:"amount"`
+}
+
 // paid says whether a plan costs something, be it by the seat.
 func (p *plan) paid() bool {
-	if ptr.Deref(p.Amount.int64, 0) > 0 {
-		return true
+	for _, amount := range []wholeNumber{p.Amount, p.Fee.Amount, p.AnnualFee.Amount} {
+		if ptr.Deref(amount.int64, 0) > 0 {
+			return true
+		}
 	}
 	for _, price := range p.UnitPrices {
 		for _, tier := range price.Tiers {
@@ -99,17 +108,39 @@ func stage(status clerkv1alpha1.BillingItemStatus) int {
 	return -1
 }
 
+// subscriptionData is a subscription. Clerk's documents do not agree on the name of its items.
+type subscriptionData struct {
+	Payer             payer              `json:"payer"`
+	Items             []subscriptionItem `json:"items"`
+	SubscriptionItems []subscriptionItem `json:"subscription_items"`
+}
+
 func decodeSubscription(event *Event, data json.RawMessage) error {
-	var subscription struct {
-		Payer payer              `json:"payer"`
-		Items []subscriptionItem `json:"items"`
-		// Clerk's documents do not agree on the name.
-		SubscriptionItems []subscriptionItem `json:"subscription_items"`
-	}
+	var subscription subscriptionData
 	if err := decodeData(data, &subscription); err != nil {
 		return err
 	}
 	return event.subscribe(subscription.Payer, slices.Concat(subscription.Items, subscription.SubscriptionItems))
+}
+
+// DecodeSubscription reads the subscription of a payer from the Backend API, which need not say whose it is, as leniently
+// as Decode. Its items are states of their own updated_at and nothing newer. The error is an *UnusableError.
+func DecodeSubscription(payerID string, data json.RawMessage) (*Subscription, error) {
+	var subscription subscriptionData
+	if err := decodeData(data, &subscription); err != nil {
+		return nil, err
+	}
+	var event Event
+	items := slices.Concat(subscription.Items, subscription.SubscriptionItems)
+	if err := event.subscribe(payer{UserID: payerID, OrganizationID: payerID}, items); err != nil {
+		return nil, err
+	}
+	for i := range event.Subscription.Items {
+		// Envelopes can be in whole seconds: the event that told the same must not look older.
+		item := &event.Subscription.Items[i]
+		item.EventTime = clerkv1alpha1.NewTimestamp(item.UpdatedAt.Truncate(time.Second))
+	}
+	return event.Subscription, nil
 }
 
 func decodeSubscriptionItem(event *Event, data json.RawMessage) error {
@@ -127,12 +158,11 @@ func decodeSubscriptionItem(event *Event, data json.RawMessage) error {
 // as if the payer had no plan.
 func (e *Event) subscribe(payer payer, items []subscriptionItem) error {
 	subscription := &Subscription{}
-	for _, id := range []string{payer.OrganizationID, payer.UserID} {
-		if kind, ok := KindOf(id); ok && kind != KindMembership && subscription.PayerID == "" {
-			subscription.PayerKind, subscription.PayerID = kind, id
-		}
-	}
-	if subscription.PayerID == "" {
+	if kind, ok := KindOf(payer.OrganizationID); ok && kind == KindOrganization {
+		subscription.PayerKind, subscription.PayerID = kind, payer.OrganizationID
+	} else if kind, ok := KindOf(payer.UserID); ok && kind == KindUser {
+		subscription.PayerKind, subscription.PayerID = kind, payer.UserID
+	} else {
 		return unusable("NoPayer")
 	}
 	var problem error

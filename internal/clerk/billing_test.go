@@ -32,21 +32,22 @@ func TestDecode_subscriptions(t *testing.T) {
 		wantItems   []string
 		wantReason  string
 	}{
-		"an organization's":     {"subscription.created", `{` + payerData + `,"items":[{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
-		"under the other name":  {"subscription.updated", `{` + payerData + `,"subscription_items":[{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
-		"an item's":             {"subscriptionItem.active", `{` + payerData + `,` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
-		"an undocumented one":   {"subscriptionItem.expired", `{` + payerData + `,` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
-		"a user's":              {"subscriptionItem.active", `{"payer":{"user_id":"` + userID + `","organization_id":""},` + itemData + `}`, userID, []string{"csub_item_1"}, ""},
-		"both payers":           {"subscriptionItem.active", `{"payer":{"user_id":"` + userID + `","organization_id":"` + organizationID + `"},` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
-		"no items":              {"subscription.active", `{` + payerData + `}`, organizationID, nil, ""},
-		"one item of no use":    {"subscription.active", `{` + payerData + `,"items":[7,{"id":"a/b"},{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
-		"items of no use":       {"subscription.active", `{` + payerData + `,"items":[{"id":"a/b"}]}`, "", nil, "InvalidID"},
-		"an item without an ID": {"subscriptionItem.ended", `{` + payerData + `}`, "", nil, "NoID"},
-		"an ID that is long":    {"subscriptionItem.ended", `{` + payerData + `,"id":"` + strings.Repeat("a", 64) + `"}`, "", nil, "InvalidID"},
-		"no payer":              {"subscriptionItem.ended", `{` + itemData + `}`, "", nil, "NoPayer"},
-		"a payer without IDs":   {"subscription.created", `{"payer":{"user_id":"","organization_id":""},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
-		"a payer of no kind":    {"subscription.created", `{"payer":{"organization_id":"orgmem_1"},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
-		"no data":               {"subscription.pastDue", `null`, "", nil, "NoData"},
+		"an organization's":         {"subscription.created", `{` + payerData + `,"items":[{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
+		"under the other name":      {"subscription.updated", `{` + payerData + `,"subscription_items":[{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
+		"an item's":                 {"subscriptionItem.active", `{` + payerData + `,` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
+		"an undocumented one":       {"subscriptionItem.expired", `{` + payerData + `,` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
+		"a user's":                  {"subscriptionItem.active", `{"payer":{"user_id":"` + userID + `","organization_id":""},` + itemData + `}`, userID, []string{"csub_item_1"}, ""},
+		"both payers":               {"subscriptionItem.active", `{"payer":{"user_id":"` + userID + `","organization_id":"` + organizationID + `"},` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
+		"no items":                  {"subscription.active", `{` + payerData + `}`, organizationID, nil, ""},
+		"one item of no use":        {"subscription.active", `{` + payerData + `,"items":[7,{"id":"a/b"},{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
+		"items of no use":           {"subscription.active", `{` + payerData + `,"items":[{"id":"a/b"}]}`, "", nil, "InvalidID"},
+		"an item without an ID":     {"subscriptionItem.ended", `{` + payerData + `}`, "", nil, "NoID"},
+		"an ID that is long":        {"subscriptionItem.ended", `{` + payerData + `,"id":"` + strings.Repeat("a", 64) + `"}`, "", nil, "InvalidID"},
+		"no payer":                  {"subscriptionItem.ended", `{` + itemData + `}`, "", nil, "NoPayer"},
+		"a payer without IDs":       {"subscription.created", `{"payer":{"user_id":"","organization_id":""},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
+		"a payer of no kind":        {"subscription.created", `{"payer":{"organization_id":"orgmem_1"},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
+		"a user in the wrong place": {"subscription.created", `{"payer":{"organization_id":"` + userID + `"},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
+		"no data":                   {"subscription.pastDue", `null`, "", nil, "NoData"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -116,6 +117,31 @@ func TestDecode_subscriptionItems(t *testing.T) {
 		_, err := clerk.Decode([]byte(`{"type":"subscriptionItem.updated","data":{` + payerData + `,"id":"i"}}`))
 		g.Expect(err).To(MatchError(&clerk.UnusableError{Reason: "NoTime"}))
 	})
+}
+
+func TestDecodeSubscription_ofTheBackendAPI(t *testing.T) {
+	g := NewWithT(t)
+	raw := `{"id":"csub_1","status":"active","payer_id":"cpayer_1","subscription_items":[
+		{"id":"a","status":"active","updated_at":1716883200500,"plan":{"slug":"pro","fee":{"amount":2000},"annual_fee":null}},
+		{"id":"b","status":"upcoming","updated_at":1716883200500,"plan":{"slug":"free","fee":null,"annual_fee":{"amount":0}}}]}`
+	subscription, err := clerk.DecodeSubscription(organizationID, json.RawMessage(raw))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(subscription.PayerID).To(Equal(organizationID))
+	g.Expect(subscription.PayerKind).To(Equal(clerk.KindOrganization))
+	g.Expect(subscription.Items).To(HaveLen(2))
+	g.Expect(subscription.Items[0].Paid).To(HaveValue(BeTrue()))
+	g.Expect(subscription.Items[1].Paid).To(BeNil())
+
+	event, err := clerk.Decode(envelope("subscriptionItem.active", `{`+payerData+`,"id":"a","status":"active",`+
+		`"updated_at":1716883200500,"plan":{"slug":"pro","amount":2000}}`))
+	g.Expect(err).NotTo(HaveOccurred())
+	told := clerk.MergeBilling(&clerkv1alpha1.Billing{}, event.Subscription)
+	subscription.Items = subscription.Items[:1]
+	g.Expect(clerk.MergeBilling(&told, subscription)).To(Equal(told), "what an event told is no news")
+	for _, useless := range []string{`null`, `[]`, `{"items":[{"id":"a/b"}]}`, `{"items":[{"id":"a"}]}`} {
+		_, err := clerk.DecodeSubscription(organizationID, json.RawMessage(useless))
+		g.Expect(err).To(BeAssignableToTypeOf(&clerk.UnusableError{}), useless)
+	}
 }
 
 // day is a moment of the tests' story.

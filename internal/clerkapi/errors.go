@@ -70,6 +70,20 @@ func IsOrganizationsOff(err error) bool {
 	return ok && e.StatusCode == http.StatusForbidden && e.Code == "organization_not_enabled_in_instance"
 }
 
+// isNoBilling says whether an error is Clerk's word that there is no subscription to read. Clerk does not say how it tells
+// that billing is off, so whatever it refuses this way is taken for it.
+func isNoBilling(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Code == "" {
+		return false
+	}
+	switch e.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
 // word is what of an answer may stand in a log.
 var word = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 

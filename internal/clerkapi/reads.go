@@ -198,6 +198,33 @@ func (c *Client) Organization(ctx context.Context, id string) (*clerk.Organizati
 	return organization, readAt, *counted.MembersCount, nil
 }
 
+// Subscription returns the subscription of an organization or a user (GET /organizations/{id}/billing/subscription or
+// /users/{id}/billing/subscription); nil where Clerk says that there is none, as where billing is off.
+func (c *Client) Subscription(ctx context.Context, kind clerk.Kind, id string) (*clerk.Subscription, error) {
+	const operation = "GetSubscription"
+	collection := "organizations"
+	if kind == clerk.KindUser {
+		collection = "users"
+	}
+	path, err := pathTo(collection, id, kind, "billing", "subscription")
+	if err != nil {
+		return nil, err
+	}
+	var raw json.RawMessage
+	_, err = c.get(ctx, operation, path, nil, &raw)
+	if isNoBilling(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	subscription, err := clerk.DecodeSubscription(id, raw)
+	if err != nil {
+		return nil, &Error{Operation: operation, StatusCode: http.StatusOK, cause: ErrMalformed}
+	}
+	return subscription, nil
+}
+
 func listQuery(order Order) url.Values {
 	return url.Values{"limit": {strconv.Itoa(PageSize)}, "order_by": {string(order)}}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/test/clerkfake"
 )
 
@@ -23,20 +24,24 @@ func TestReads_askForWhatClerkDocuments(t *testing.T) {
 		wantPath  string
 		wantQuery string
 	}{
-		"instance":               {func(ctx context.Context, c *Client) { _, _ = c.Instance(ctx) }, "/v1/instance", ""},
-		"first users":            {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "") }, "/v1/users", "limit=250&order_by=%2Bcreated_at"},
-		"users after one":        {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "user_a") }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=user_a"},
-		"users after a query":    {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "user_a&limit=1") }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=user_a%26limit%3D1"},
-		"users by change":        {func(ctx context.Context, c *Client) { _, _ = c.Users(ctx, LastModifiedFirst, 500) }, "/v1/users", "limit=250&offset=500&order_by=-updated_at"},
-		"number of users":        {func(ctx context.Context, c *Client) { _, _ = c.CountUsers(ctx) }, "/v1/users/count", ""},
-		"user":                   {func(ctx context.Context, c *Client) { _, _, _ = c.User(ctx, userID) }, "/v1/users/" + userID, ""},
-		"oldest organizations":   {func(ctx context.Context, c *Client) { _, _ = c.Organizations(ctx, OldestFirst, 0) }, "/v1/organizations", "limit=250&offset=0&order_by=%2Bcreated_at"},
-		"newest organizations":   {func(ctx context.Context, c *Client) { _, _ = c.Organizations(ctx, NewestFirst, 250) }, "/v1/organizations", "limit=250&offset=250&order_by=-created_at"},
-		"organization":           {func(ctx context.Context, c *Client) { _, _, _, _ = c.Organization(ctx, organizationID) }, "/v1/organizations/" + organizationID, "include_members_count=true"},
-		"oldest memberships":     {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, OldestFirst, 250) }, "/v1/organization_memberships", "limit=250&offset=250&order_by=%2Bcreated_at"},
-		"newest memberships":     {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, NewestFirst, 0) }, "/v1/organization_memberships", "limit=250&offset=0&order_by=-created_at"},
-		"one's memberships":      {func(ctx context.Context, c *Client) { _, _ = c.MembershipsOf(ctx, organizationID, 7) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&offset=7&order_by=%2Bcreated_at"},
-		"one's membership":       {func(ctx context.Context, c *Client) { _, _ = c.MembershipOf(ctx, organizationID, userID) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&order_by=%2Bcreated_at&user_id=" + userID},
+		"instance":             {func(ctx context.Context, c *Client) { _, _ = c.Instance(ctx) }, "/v1/instance", ""},
+		"first users":          {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "") }, "/v1/users", "limit=250&order_by=%2Bcreated_at"},
+		"users after one":      {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "user_a") }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=user_a"},
+		"users after a query":  {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, "user_a&limit=1") }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=user_a%26limit%3D1"},
+		"users by change":      {func(ctx context.Context, c *Client) { _, _ = c.Users(ctx, LastModifiedFirst, 500) }, "/v1/users", "limit=250&offset=500&order_by=-updated_at"},
+		"number of users":      {func(ctx context.Context, c *Client) { _, _ = c.CountUsers(ctx) }, "/v1/users/count", ""},
+		"user":                 {func(ctx context.Context, c *Client) { _, _, _ = c.User(ctx, userID) }, "/v1/users/" + userID, ""},
+		"oldest organizations": {func(ctx context.Context, c *Client) { _, _ = c.Organizations(ctx, OldestFirst, 0) }, "/v1/organizations", "limit=250&offset=0&order_by=%2Bcreated_at"},
+		"newest organizations": {func(ctx context.Context, c *Client) { _, _ = c.Organizations(ctx, NewestFirst, 250) }, "/v1/organizations", "limit=250&offset=250&order_by=-created_at"},
+		"organization":         {func(ctx context.Context, c *Client) { _, _, _, _ = c.Organization(ctx, organizationID) }, "/v1/organizations/" + organizationID, "include_members_count=true"},
+		"oldest memberships":   {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, OldestFirst, 250) }, "/v1/organization_memberships", "limit=250&offset=250&order_by=%2Bcreated_at"},
+		"newest memberships":   {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, NewestFirst, 0) }, "/v1/organization_memberships", "limit=250&offset=0&order_by=-created_at"},
+		"one's memberships":    {func(ctx context.Context, c *Client) { _, _ = c.MembershipsOf(ctx, organizationID, 7) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&offset=7&order_by=%2Bcreated_at"},
+		"one's membership":     {func(ctx context.Context, c *Client) { _, _ = c.MembershipOf(ctx, organizationID, userID) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&order_by=%2Bcreated_at&user_id=" + userID},
+		"an organization's plan": {func(ctx context.Context, c *Client) {
+			_, _ = c.Subscription(ctx, clerk.KindOrganization, organizationID)
+		}, "/v1/organizations/" + organizationID + "/billing/subscription", ""},
+		"a user's plan":          {func(ctx context.Context, c *Client) { _, _ = c.Subscription(ctx, clerk.KindUser, userID) }, "/v1/users/" + userID + "/billing/subscription", ""},
 		"the instance's roles":   {func(ctx context.Context, c *Client) { _, _ = c.Roles(ctx) }, "/v1/organization_roles", "limit=100"},
 		"users from the newest":  {func(ctx context.Context, c *Client) { _, _ = c.Users(ctx, NewestFirst, 0) }, "/v1/users", "limit=250&offset=0&order_by=-created_at"},
 		"users after themselves": {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, userID) }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=" + userID},
@@ -211,4 +216,37 @@ func expectSingleObjects(t *testing.T, g Gomega, client *Client, user clerkfake.
 	g.Expect(IsNotFound(err)).To(BeTrue())
 	_, _, _, err = client.Organization(t.Context(), "org_none")
 	g.Expect(IsNotFound(err)).To(BeTrue())
+}
+
+func TestSubscription_thereMayBeNone(t *testing.T) {
+	refusal := `{"errors":[{"code":"some_code","message":"no"}]}`
+	for name, tc := range map[string]struct {
+		answer    answer
+		wantItems int
+		wantError bool
+	}{
+		"one":                     {answer{body: `{"id":"csub_1","subscription_items":[{"id":"a","updated_at":1716883200500}]}`}, 1, false},
+		"one without items":       {answer{body: `{"id":"csub_1","subscription_items":[]}`}, 0, false},
+		"none":                    {answer{status: 404, body: refusal}, -1, false},
+		"billing is off":          {answer{status: 403, body: refusal}, -1, false},
+		"a gateway's 404":         {answer{status: 404, body: `not found`}, 0, true},
+		"a key that is not good":  {answer{status: 401, body: refusal}, 0, true},
+		"items of no use":         {answer{body: `{"id":"csub_1","subscription_items":[{"id":"a/b"}]}`}, 0, true},
+		"nothing that is a thing": {answer{body: `null`}, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			subscription, err := newStub(t, tc.answer).client.Subscription(t.Context(), clerk.KindOrganization, organizationID)
+			switch {
+			case tc.wantError:
+				g.Expect(err).To(HaveOccurred())
+			case tc.wantItems < 0:
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(subscription).To(BeNil())
+			default:
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(subscription.Items).To(HaveLen(tc.wantItems))
+			}
+		})
+	}
 }

@@ -103,16 +103,18 @@ type call struct {
 
 // endpoints are by path; {id} is its second part.
 var endpoints = map[string]func(call) (any, *problem){
-	"instance":                            call.getInstance,
-	"users":                               call.listUsers,
-	"users/count":                         call.countUsers,
-	"users/{id}":                          call.getUser,
-	"users/{id}/organization_memberships": call.listMembershipsOfUser,
-	"organizations":                       call.listOrganizations,
-	"organizations/{id}":                  call.getOrganization,
-	"organizations/{id}/memberships":      call.listMembershipsOfOrganization,
-	"organization_memberships":            call.listMemberships,
-	"organization_roles":                  call.listRoles,
+	"instance":                                call.getInstance,
+	"users":                                   call.listUsers,
+	"users/count":                             call.countUsers,
+	"users/{id}":                              call.getUser,
+	"users/{id}/organization_memberships":     call.listMembershipsOfUser,
+	"users/{id}/billing/subscription":         call.getSubscription,
+	"organizations":                           call.listOrganizations,
+	"organizations/{id}":                      call.getOrganization,
+	"organizations/{id}/memberships":          call.listMembershipsOfOrganization,
+	"organizations/{id}/billing/subscription": call.getSubscription,
+	"organization_memberships":                call.listMemberships,
+	"organization_roles":                      call.listRoles,
 }
 
 // answer answers a request from the state, whatever is asked meanwhile.
@@ -193,4 +195,12 @@ func (c call) getOrganization() (any, *problem) {
 		}
 	}
 	return nil, missing()
+}
+
+func (c call) getSubscription() (any, *problem) {
+	s := c.subscriptions[c.id]
+	if s == nil {
+		return nil, missing()
+	}
+	return s.Read(c.instanceID), c.only()
 }

@@ -19,7 +19,7 @@ func TestBilling_aLifeOfPlans(t *testing.T) {
 	c := newClerk()
 	organization := c.CreateOrganization(clerkfake.Organization{})
 	c.TakeEvents()
-	past := []clerkfake.Event{}
+	past := make([]clerkfake.Event, 0, 32)
 	for _, step := range []struct {
 		name       string
 		change     func()

@@ -47,6 +47,7 @@ func world(g *WithT, c *clerkfake.Clerk) string {
 	})
 	membership, err := c.AddMember(organization.ID, user.ID, "org:admin")
 	g.Expect(err).NotTo(HaveOccurred())
+	c.Subscribe(organization.ID, "pro")
 	return membership.ID
 }
 
@@ -76,6 +77,8 @@ func TestConformance_backendAPI(t *testing.T) {
 		"/v1/organizations/acme":                                      200,
 		"/v1/organizations/org_0?include_members_count=true":          200,
 		"/v1/organizations/org_none":                                  404,
+		"/v1/organizations/org_0/billing/subscription":                200,
+		"/v1/users/user_0/billing/subscription":                       404,
 		"/v1/organizations/org_0/memberships?user_id=user_0":          200,
 		"/v1/organizations/org_0/memberships?order_by=shoe_size":      422,
 		"/v1/organization_memberships?limit=1&offset=0":               200,

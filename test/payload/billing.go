@@ -71,6 +71,32 @@ func (s Subscription) Data() map[string]any {
 	return data
 }
 
+// Read returns the subscription as the Backend API holds it.
+func (s Subscription) Read(instanceID string) map[string]any {
+	items := make([]any, len(s.Items))
+	for i, item := range s.Items {
+		fee := map[string]any{"amount": item.Amount, "amount_formatted": "", "currency": "USD", "currency_symbol": "$"}
+		items[i] = map[string]any{
+			"object": "commerce_subscription_item", "id": item.ID, "instance_id": instanceID, "status": item.Status,
+			"plan_id": "cplan_" + item.Plan, "plan_period": "month", "payer_id": "cpayer_" + s.PayerID, "is_free_trial": false,
+			"period_start": item.PeriodStart.UnixMilli(), "period_end": instant(item.PeriodEnd),
+			"canceled_at": nil, "past_due_at": nil, "ended_at": nil,
+			"created_at": item.CreatedAt.UnixMilli(), "updated_at": item.UpdatedAt.UnixMilli(),
+			"plan": map[string]any{
+				"object": "commerce_plan", "id": "cplan_" + item.Plan, "name": "Plan " + item.Plan, "slug": item.Plan, "fee": fee,
+				"annual_monthly_fee": nil, "annual_fee": nil, "description": nil, "product_id": "cprod_1", "is_default": item.Amount == 0,
+				"is_recurring": item.Amount > 0, "publicly_visible": true, "has_base_fee": item.Amount > 0, "for_payer_type": "org",
+				"avatar_url": nil, "free_trial_enabled": false, "free_trial_days": nil,
+			},
+		}
+	}
+	return map[string]any{
+		"object": "commerce_subscription", "id": s.ID, "instance_id": instanceID, "status": s.Status,
+		"payer_id": "cpayer_" + s.PayerID, "created_at": s.CreatedAt.UnixMilli(), "updated_at": s.UpdatedAt.UnixMilli(),
+		"active_at": s.CreatedAt.UnixMilli(), "past_due_at": nil, "subscription_items": items,
+	}
+}
+
 // payer has an empty string where an ID does not apply.
 func payer(id string, createdAt time.Time) map[string]any {
 	data := map[string]any{
