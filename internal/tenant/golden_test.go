@@ -31,6 +31,7 @@ func organization() *clerkv1alpha1.ClerkOrganization {
 			Name:           `Acme "Räder": & Söhne`,
 			Slug:           "acme-raeder",
 			PublicMetadata: &apiextensionsv1.JSON{Raw: []byte(`{"plan":"pro","seats":9007199254740993}`)},
+			Billing:        clerkv1alpha1.Billing{Plan: "gold"},
 		},
 	}
 }

@@ -163,6 +163,7 @@ func facts(owner Owner) map[string]any {
 			"createdBy":             o.Spec.CreatedBy,
 			"maxAllowedMemberships": ptr.Deref(o.Spec.MaxAllowedMemberships, 0),
 			"publicMetadata":        decoded(o.Spec.PublicMetadata),
+			"plan":                  o.Spec.Billing.Plan,
 		}
 	case *clerkv1alpha1.ClerkUser:
 		return map[string]any{
@@ -170,6 +171,7 @@ func facts(owner Owner) map[string]any {
 			"instanceName":   o.Spec.InstanceName,
 			"externalID":     o.Spec.ExternalID,
 			"publicMetadata": decoded(o.Spec.PublicMetadata),
+			"plan":           o.Spec.Billing.Plan,
 		}
 	}
 	return nil

@@ -50,6 +50,8 @@ func TestSelectors_expressions(t *testing.T) {
 		"ID":                            {"organization.organizationID == '" + organizationID + "'", true},
 		"instance":                      {"organization.instanceName == 'default'", true},
 		"nobody created it":             {"organization.createdBy == ''", true},
+		"plan":                          {"organization.plan == 'gold'", true},
+		"another plan":                  {"organization.plan == 'pro'", false},
 		"no maximum":                    {"organization.maxAllowedMemberships == 0", true},
 		"a dynamic value that is true":  {"organization.publicMetadata.active", false},
 		"a dynamic value that is none":  {"organization.publicMetadata.plan", false},
