@@ -43,6 +43,7 @@ type base struct {
 	clock     clock.PassiveClock
 	instances *instance.Resolver
 	selectors *tenant.Selectors
+	written   *written
 }
 
 // Setup adds every reconciler to a manager.
@@ -64,6 +65,7 @@ func Setup(
 		clock:     c,
 		instances: instances,
 		selectors: selectors,
+		written:   newWritten(c),
 	}
 	tenants := tenancy{base: b, namespace: namespace, places: newPlaces(), secrets: newSchedule(c, resyncInterval)}
 	if err := registry.Register(newPlanCollector(b)); err != nil {

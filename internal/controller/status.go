@@ -52,8 +52,9 @@ const catchUpInterval = 20 * time.Millisecond
 func (b *base) finish(
 	ctx context.Context, before, after conditioned, result ctrl.Result, err error,
 ) (ctrl.Result, error) {
+	behind := b.written.isAhead(before)
 	err = errors.Join(err, b.patchStatus(ctx, before, after))
-	if apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) || err == nil && behind {
 		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	if err != nil {
@@ -80,6 +81,7 @@ func (b *base) patchStatus(ctx context.Context, before, after conditioned) error
 	if err != nil {
 		return fmt.Errorf("patching status: %w", err)
 	}
+	b.written.note(after)
 	b.tell(before, after)
 	return nil
 }
