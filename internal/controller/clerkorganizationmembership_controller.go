@@ -6,6 +6,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -107,34 +108,43 @@ func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 	}
 	before := membership.DeepCopy()
 	defer func() { result, err = r.finish(ctx, before, membership, result, err) }()
-	return ctrl.Result{}, r.reconcileStatus(ctx, membership)
+	return r.reconcileStatus(ctx, membership)
 }
+
+// settleInterval is how long a membership that is new may wait for its bindings before that is told: they are usually
+// there at once, and a status that is true for a moment is a write for nothing.
+const settleInterval = 2 * time.Second
 
 func (r *ClerkOrganizationMembershipReconciler) reconcileStatus(
 	ctx context.Context, membership *clerkv1alpha1.ClerkOrganizationMembership,
-) error {
+) (ctrl.Result, error) {
 	request, err := r.requestOf(ctx, membership)
 	if err != nil {
-		return err
+		return ctrl.Result{}, err
 	}
 	decision := access.Decide(request)
+	waiting := ""
+	if decision.Granted() {
+		if waiting, err = r.waitingFor(ctx, request.Organization, membership, decision); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if age := r.clock.Since(membership.CreationTimestamp.Time).Abs(); waiting != "" && age < settleInterval &&
+		len(membership.Status.Conditions) == 0 {
+		return ctrl.Result{RequeueAfter: settleInterval - age}, nil
+	}
 	membership.Status.ObservedGeneration = membership.Generation
 	membership.Status.ClusterRoles = decision.ClusterRoles
-	if !decision.Granted() {
+	switch {
+	case !decision.Granted():
 		setReady(membership, metav1.ConditionFalse, decision.Reason, decision.Message)
-		return nil
-	}
-	waiting, err := r.waitingFor(ctx, request.Organization, membership, decision)
-	if err != nil {
-		return err
-	}
-	if waiting != "" {
+	case waiting != "":
 		setReady(membership, metav1.ConditionFalse, clerkv1alpha1.ReasonBinding, waiting)
-		return nil
+	default:
+		setReady(membership, metav1.ConditionTrue, clerkv1alpha1.ReasonBound,
+			fmt.Sprintf("bound in namespace %s", request.Organization.Status.Namespace.Name))
 	}
-	setReady(membership, metav1.ConditionTrue, clerkv1alpha1.ReasonBound,
-		fmt.Sprintf("bound in namespace %s", request.Organization.Status.Namespace.Name))
-	return nil
+	return ctrl.Result{}, nil
 }
 
 // requestOf collects what the decision on a membership depends on.
