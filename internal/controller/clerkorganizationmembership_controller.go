@@ -111,9 +111,13 @@ func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 	return r.reconcileStatus(ctx, membership)
 }
 
-// settleInterval is how long a membership that is new may wait for its bindings before that is told: they are usually
-// there at once, and a status that is true for a moment is a write for nothing.
+// settleInterval is how long a membership that is new may wait before that is told: what it waits for is usually there at
+// once, and a status that is true for a moment is a write for nothing.
 const settleInterval = 2 * time.Second
+
+// settling are the reasons that tell of such a wait.
+var settling = sets.New(
+	clerkv1alpha1.ReasonWaitingForUser, clerkv1alpha1.ReasonWaitingForOrganization, clerkv1alpha1.ReasonBinding)
 
 func (r *ClerkOrganizationMembershipReconciler) reconcileStatus(
 	ctx context.Context, membership *clerkv1alpha1.ClerkOrganizationMembership,
@@ -123,27 +127,26 @@ func (r *ClerkOrganizationMembershipReconciler) reconcileStatus(
 		return ctrl.Result{}, err
 	}
 	decision := access.Decide(request)
-	waiting := ""
+	status, reason, message := metav1.ConditionFalse, decision.Reason, decision.Message
 	if decision.Granted() {
-		if waiting, err = r.waitingFor(ctx, request.Organization, membership, decision); err != nil {
+		waiting, err := r.waitingFor(ctx, request.Organization, membership, decision)
+		switch {
+		case err != nil:
 			return ctrl.Result{}, err
+		case waiting != "":
+			reason, message = clerkv1alpha1.ReasonBinding, waiting
+		default:
+			status, reason = metav1.ConditionTrue, clerkv1alpha1.ReasonBound
+			message = "bound in namespace " + request.Organization.Status.Namespace.Name
 		}
 	}
-	if age := r.clock.Since(membership.CreationTimestamp.Time).Abs(); waiting != "" && age < settleInterval &&
-		len(membership.Status.Conditions) == 0 {
+	age := r.clock.Since(membership.CreationTimestamp.Time).Abs()
+	if len(membership.Status.Conditions) == 0 && age < settleInterval && settling.Has(reason) {
 		return ctrl.Result{RequeueAfter: settleInterval - age}, nil
 	}
 	membership.Status.ObservedGeneration = membership.Generation
 	membership.Status.ClusterRoles = decision.ClusterRoles
-	switch {
-	case !decision.Granted():
-		setReady(membership, metav1.ConditionFalse, decision.Reason, decision.Message)
-	case waiting != "":
-		setReady(membership, metav1.ConditionFalse, clerkv1alpha1.ReasonBinding, waiting)
-	default:
-		setReady(membership, metav1.ConditionTrue, clerkv1alpha1.ReasonBound,
-			fmt.Sprintf("bound in namespace %s", request.Organization.Status.Namespace.Name))
-	}
+	setReady(membership, status, reason, message)
 	return ctrl.Result{}, nil
 }
 
