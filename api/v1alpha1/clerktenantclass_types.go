@@ -56,7 +56,7 @@ type ClerkTenantClassSpec struct {
 	// ones wait with the reason Pending.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	MaxTenantsPerCreator *int32 `json:"maxTenantsPerCreator,omitempty"`
+	MaxTenantsPerCreator int32 `json:"maxTenantsPerCreator,omitempty"`
 
 	// namespace says how an organization's namespace is named and labelled.
 	// +required
@@ -340,7 +340,9 @@ type ClerkTenantClass struct {
 func (c *ClerkTenantClass) GetConditions() *[]metav1.Condition { return &c.Status.Conditions }
 
 // TenantKind returns what the class makes tenants of.
-func (c *ClerkTenantClass) TenantKind() TenantKind { return cmp.Or(c.Spec.AppliesTo, TenantsOrganizations) }
+func (c *ClerkTenantClass) TenantKind() TenantKind {
+	return cmp.Or(c.Spec.AppliesTo, TenantsOrganizations)
+}
 
 // DeletionPolicy returns what happens to a namespace whose organization is deleted.
 func (c *ClerkTenantClass) DeletionPolicy() DeletionPolicy {

@@ -28,6 +28,7 @@ type NamespaceReference struct {
 }
 
 // TenantPlan is what the operator would change for a tenant if its instance's mode were not Observe.
+// +kubebuilder:validation:MinProperties=1
 type TenantPlan struct {
 	// create is how many objects would be created.
 	// +optional
@@ -55,6 +56,7 @@ type TenantPlan struct {
 }
 
 // TenantStatus is what the operator has made of a tenant: of an organization, or of a user alone.
+// +kubebuilder:validation:MinProperties=1
 type TenantStatus struct {
 	// tenantClass is the name of the ClerkTenantClass that selects the tenant.
 	// +optional

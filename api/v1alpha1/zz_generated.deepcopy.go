@@ -806,11 +806,6 @@ func (in *ClerkTenantClassSpec) DeepCopyInto(out *ClerkTenantClassSpec) {
 		*out = new(int32)
 		**out = **in
 	}
-	if in.MaxTenantsPerCreator != nil {
-		in, out := &in.MaxTenantsPerCreator, &out.MaxTenantsPerCreator
-		*out = new(int32)
-		**out = **in
-	}
 	in.Namespace.DeepCopyInto(&out.Namespace)
 	if in.Access != nil {
 		in, out := &in.Access, &out.Access

@@ -43,7 +43,7 @@ func (p *places) clone() *places {
 // class it comes from.
 func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) {
 	spec := c.class.Spec
-	if spec.MaxTenants == nil && spec.MaxTenantsPerCreator == nil || c.owner.GetTenantStatus().Namespace.Name != "" {
+	if spec.MaxTenants == nil && spec.MaxTenantsPerCreator == 0 || c.owner.GetTenantStatus().Namespace.Name != "" {
 		return "", nil
 	}
 	t.places.mu.Lock()
@@ -57,8 +57,8 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 	}
 	held, waiting := t.places.divide(all, c.class.Name)
 	creator := tenant.CreatorOf(c.owner)
-	if most := spec.MaxTenantsPerCreator; most != nil && held[creator] >= int(*most) {
-		return fmt.Sprintf("ClerkTenantClass %s may have %d tenants that %s created, and has as many", c.class.Name, *most, creator), nil
+	if most := spec.MaxTenantsPerCreator; most > 0 && held[creator] >= int(most) {
+		return fmt.Sprintf("ClerkTenantClass %s may have %d tenants that %s created, and has as many", c.class.Name, most, creator), nil
 	}
 	if spec.MaxTenants != nil {
 		free := int(*spec.MaxTenants)
@@ -199,7 +199,7 @@ func (t *tenancy) waiting(ctx context.Context, o client.Object) []reconcile.Requ
 	}
 	var requests []reconcile.Request
 	for class, queue := range queues {
-		inTurn := tenant.InTurn(queue, held[class], nil)
+		inTurn := tenant.InTurn(queue, held[class], 0)
 		// Whoever is held back by what its own creator has is looked at, too: the place may have been the creator's.
 		same := slices.DeleteFunc(slices.Clone(queue), func(other tenant.Owner) bool {
 			return tenant.CreatorOf(other) != tenant.CreatorOf(o.(owner))

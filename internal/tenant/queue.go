@@ -21,9 +21,9 @@ func CreatorOf(owner Owner) string {
 
 // InTurn orders those who wait for a place in a class, and leaves out whom it may not have. Whoever has the fewest places
 // already comes first, counting those before it in the queue, so that nobody can fill the queue for the others; then the
-// one that was created first in Clerk. held is how many places each creator has, and atMost how many each may have, nil
+// one that was created first in Clerk. held is how many places each creator has, and atMost how many each may have, 0
 // for any number.
-func InTurn(waiting []Owner, held map[string]int, atMost *int32) []Owner {
+func InTurn(waiting []Owner, held map[string]int, atMost int32) []Owner {
 	waiting = slices.Clone(waiting)
 	slices.SortFunc(waiting, byAge)
 	rank := make(map[string]int, len(waiting))
@@ -32,7 +32,7 @@ func InTurn(waiting []Owner, held map[string]int, atMost *int32) []Owner {
 	for _, owner := range waiting {
 		creator := CreatorOf(owner)
 		places := held[creator] + taken[creator]
-		if atMost != nil && places >= int(*atMost) {
+		if atMost > 0 && places >= int(atMost) {
 			continue
 		}
 		rank[owner.GetClerkID()] = places

@@ -25,38 +25,37 @@ func waitingFor(id, creator string, minutes int) tenant.Owner {
 }
 
 func TestInTurn(t *testing.T) {
-	one, two := int32(1), int32(2)
 	for name, tc := range map[string]struct {
 		waiting []tenant.Owner
 		held    map[string]int
-		atMost  *int32
+		atMost  int32
 		want    []string
 	}{
-		"nobody":             {nil, nil, nil, []string{}},
-		"the oldest first":   {[]tenant.Owner{waitingFor("org_b", "user_b", 2), waitingFor("org_a", "user_a", 3), waitingFor("org_c", "user_c", 1)}, nil, nil, []string{"org_c", "org_b", "org_a"}},
-		"of no age the last": {[]tenant.Owner{waitingFor("org_a", "user_a", 0), waitingFor("org_b", "user_b", 9)}, nil, nil, []string{"org_b", "org_a"}},
-		"of one age by ID":   {[]tenant.Owner{waitingFor("org_b", "user_b", 1), waitingFor("org_a", "user_a", 1)}, nil, nil, []string{"org_a", "org_b"}},
+		"nobody":             {nil, nil, 0, []string{}},
+		"the oldest first":   {[]tenant.Owner{waitingFor("org_b", "user_b", 2), waitingFor("org_a", "user_a", 3), waitingFor("org_c", "user_c", 1)}, nil, 0, []string{"org_c", "org_b", "org_a"}},
+		"of no age the last": {[]tenant.Owner{waitingFor("org_a", "user_a", 0), waitingFor("org_b", "user_b", 9)}, nil, 0, []string{"org_b", "org_a"}},
+		"of one age by ID":   {[]tenant.Owner{waitingFor("org_b", "user_b", 1), waitingFor("org_a", "user_a", 1)}, nil, 0, []string{"org_a", "org_b"}},
 		"one of many by one user is not before others": {
 			[]tenant.Owner{waitingFor("org_1", "user_x", 1), waitingFor("org_2", "user_x", 2), waitingFor("org_3", "user_x", 3), waitingFor("org_y", "user_y", 9)},
-			nil, nil, []string{"org_1", "org_y", "org_2", "org_3"},
+			nil, 0, []string{"org_1", "org_y", "org_2", "org_3"},
 		},
 		"who has fewer places": {
-			[]tenant.Owner{waitingFor("org_1", "user_x", 1), waitingFor("org_y", "user_y", 9)}, map[string]int{"user_x": 2, "user_y": 1}, nil,
+			[]tenant.Owner{waitingFor("org_1", "user_x", 1), waitingFor("org_y", "user_y", 9)}, map[string]int{"user_x": 2, "user_y": 1}, 0,
 			[]string{"org_y", "org_1"},
 		},
 		"no more than each may have": {
 			[]tenant.Owner{waitingFor("org_1", "user_x", 1), waitingFor("org_2", "user_x", 2), waitingFor("org_y", "user_y", 9)},
-			map[string]int{"user_x": 1}, &two, []string{"org_y", "org_1"},
+			map[string]int{"user_x": 1}, 2, []string{"org_y", "org_1"},
 		},
-		"who has all that one may have": {[]tenant.Owner{waitingFor("org_1", "user_x", 1)}, map[string]int{"user_x": 5}, &one, []string{}},
+		"who has all that one may have": {[]tenant.Owner{waitingFor("org_1", "user_x", 1)}, map[string]int{"user_x": 5}, 1, []string{}},
 		"without a creator each is its own": {
-			[]tenant.Owner{waitingFor("org_1", "", 1), waitingFor("org_2", "", 2)}, map[string]int{"org_2": 1}, &one, []string{"org_1"},
+			[]tenant.Owner{waitingFor("org_1", "", 1), waitingFor("org_2", "", 2)}, map[string]int{"org_2": 1}, 1, []string{"org_1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 10 {
 				rand.Shuffle(len(tc.waiting), func(i, j int) { tc.waiting[i], tc.waiting[j] = tc.waiting[j], tc.waiting[i] })
-				got := []string{}
+				got := make([]string, 0, len(tc.waiting))
 				for _, o := range tenant.InTurn(tc.waiting, tc.held, tc.atMost) {
 					got = append(got, o.GetClerkID())
 				}
@@ -69,14 +68,14 @@ func TestInTurn(t *testing.T) {
 // However many organizations one user creates, everybody else is served as if that user had created few.
 func TestInTurn_manyByOneUserDelayNobodyElse(t *testing.T) {
 	g := NewWithT(t)
-	var waiting []tenant.Owner
+	waiting := make([]tenant.Owner, 0, 1003)
 	for i := range 1000 {
 		waiting = append(waiting, waitingFor("org_x"+string(rune('a'+i%26))+time.Duration(i).String(), "user_x", 1))
 	}
 	for _, creator := range []string{"user_a", "user_b", "user_c"} {
 		waiting = append(waiting, waitingFor("org_"+creator, creator, 50))
 	}
-	first := tenant.InTurn(waiting, nil, nil)[:4]
+	first := tenant.InTurn(waiting, nil, 0)[:4]
 	creators := map[string]bool{}
 	for _, o := range first {
 		creators[tenant.CreatorOf(o)] = true

@@ -45,6 +45,7 @@ var expectedWrites = []struct {
 	{"clerkusers/status", len(roles)},
 	{"namespaces", 1},
 	{"secrets", 1},
+	{"networkpolicies", 1},
 	{"rolebindings", len(roles)},
 }
 

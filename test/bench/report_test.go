@@ -62,7 +62,7 @@ func TestRequestTable(t *testing.T) {
 	text := p.requestTable()
 	g := NewWithT(t)
 	g.Expect(text).To(ContainSubstring("| `clerkorganizations/status` | **1.30** | 1.00 | 1 |\n"))
-	g.Expect(text).To(ContainSubstring("| writes together | 1.30 | 1.00 | 12 |\n"))
+	g.Expect(text).To(ContainSubstring("| writes together | 1.30 | 1.00 | 13 |\n"))
 	g.Expect(text).To(ContainSubstring("| of them refused as conflicts | 0.50 | 0.00 | 0 |\n"))
 	g.Expect(text).To(ContainSubstring("| Events | 2.00 | 0.00 |  |\n"))
 	g.Expect(text).To(ContainSubstring("| reads past the cache | 1.00 | 0.00 |  |\n"))

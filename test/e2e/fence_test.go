@@ -145,10 +145,10 @@ func merge(o client.Object, patch string) func(context.Context, client.Client) e
 	}
 }
 
-// mergeInto is a JSON merge patch of a subresource.
-func mergeInto(subresource string, o client.Object, patch string) func(context.Context, client.Client) error {
+// mergeStatus is a JSON merge patch by way of the status.
+func mergeStatus(o client.Object, patch string) func(context.Context, client.Client) error {
 	return func(ctx context.Context, c client.Client) error {
-		return c.SubResource(subresource).
+		return c.Status().
 			Patch(ctx, o.DeepCopyObject().(client.Object), client.RawPatch(types.MergePatchType, []byte(patch)))
 	}
 }
@@ -464,8 +464,8 @@ func TestFence_theMirrorIsTheOperatorsAlone(t *testing.T) {
 		{"the finalizers", merge(organization, `{"metadata":{"finalizers":null}}`), byMirror},
 		{"an owner, whose end would be its own", merge(organization,
 			`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":"x","uid":"x"}]}}`), byMirror},
-		{"the status", mergeInto("status", organization, `{"status":{"namespace":{"name":"kube-system","uid":"x"}}}`), byMirror},
-		{"an annotation by the status", mergeInto("status", organization, `{"metadata":{"annotations":{"x":"y"}}}`), byMirror},
+		{"the status", mergeStatus(organization, `{"status":{"namespace":{"name":"kube-system","uid":"x"}}}`), byMirror},
+		{"an annotation by the status", mergeStatus(organization, `{"metadata":{"annotations":{"x":"y"}}}`), byMirror},
 		{"deleting", remove(organization), byMirror},
 		{"deleting all", removeAll(&clerkv1alpha1.ClerkOrganization{}, ""), byMirror},
 		{"a user", create(fabricated), byMirror},
@@ -511,11 +511,11 @@ func TestFence_onlyTheOperatorMakesTenants(t *testing.T) {
 		{"a label of a tenant's that guards nothing", merge(namespace, `{"metadata":{"labels":{"team":"a"}}}`), ""},
 		{"labelling a foreign namespace", merge(foreign, string(label)), byProtectedNS},
 		{"annotating a foreign namespace", merge(foreign, annotate), byProtectedNS},
-		{"labelling it by its status", mergeInto("status", foreign, string(label)), byProtectedNS},
+		{"labelling it by its status", mergeStatus(foreign, string(label)), byProtectedNS},
 		{"a namespace with an organization", create(claimed), byProtectedNS},
 		{"a namespace with an owner", create(owned), byProtectedNS},
 		{"a tenant's pod security", merge(namespace, enforce), byProtectedNS},
-		{"a tenant's pod security by its status", mergeInto("status", namespace, enforce), byProtectedNS},
+		{"a tenant's pod security by its status", mergeStatus(namespace, enforce), byProtectedNS},
 		{"a tenant's owner", merge(namespace, annotate), byProtectedNS},
 		{"a tenant's organization", merge(namespace, `{"metadata":{"labels":{"clerk-operator.dev/organization-id":null}}}`), byProtectedNS},
 		{"deleting a tenant", remove(namespace), byProtectedNS},

@@ -280,11 +280,10 @@ func TestTenantSecrets_followTheirSource(t *testing.T) {
 
 func TestTenantClass_hasSoManyPlaces(t *testing.T) {
 	w := newWorld(t)
-	var organizations []payload.Organization
-	var ids []string
-	for i := range 5 {
-		o := w.newOrganization(fmt.Sprint("place-", i))
-		organizations, ids = append(organizations, o), append(ids, o.ID)
+	organizations, ids := make([]payload.Organization, 5), make([]string, 5)
+	for i := range organizations {
+		organizations[i] = w.newOrganization(fmt.Sprint("place-", i))
+		ids[i] = organizations[i].ID
 	}
 	for _, i := range []int{4, 2, 0, 3, 1} {
 		w.happen("organization.created", organizations[i].Data())
