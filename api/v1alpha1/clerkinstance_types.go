@@ -59,8 +59,8 @@ type ClerkInstanceSpec struct {
 	// +kubebuilder:default=Enforce
 	Mode ClerkInstanceMode `json:"mode,omitempty"`
 
-	// suspend takes everybody's access to the instance's tenants away, makes no new tenants and keeps all data, until it
-	// is false again. Clerk is mirrored as before.
+	// suspend takes everybody's access to the instance's tenants away, makes no new tenants and keeps all data, even of
+	// what is deleted in Clerk, until it is false again. Clerk is mirrored as before.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 

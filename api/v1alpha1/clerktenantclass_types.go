@@ -29,6 +29,7 @@ const RoleOwner = "owner"
 
 // ClerkTenantClassSpec says which organizations become tenants, and what such a tenant gets.
 // +kubebuilder:validation:XValidation:rule="!has(self.appliesTo) || self.appliesTo != 'Users' || !has(self.selector.organizationIDs)",message="a class for users selects no organizations; use selector.expression with user"
+// +kubebuilder:validation:XValidation:rule="!has(self.appliesTo) || self.appliesTo != 'Users' || !has(self.access) || self.access.all(a, a.role == 'owner')",message="a user alone has the role owner in a class for users"
 type ClerkTenantClassSpec struct {
 	// selector says which organizations, or users, the class is for; {} selects all of them. Any Clerk user can create
 	// organizations, so to select all of them is to let everybody who can sign up have a namespace.

@@ -64,7 +64,8 @@ type TenantStatus struct {
 	// +kubebuilder:validation:MaxLength=253
 	TenantClass string `json:"tenantClass,omitempty"`
 
-	// tenantClassGeneration is the generation of the class that was last brought to the tenant.
+	// tenantClassGeneration is the generation of the class that was last brought to the tenant. Whether the API server
+	// accepted all of it, the conditions tell.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	TenantClassGeneration int64 `json:"tenantClassGeneration,omitempty"`

@@ -10,6 +10,7 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -124,7 +125,7 @@ func countTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 		switch class.Name {
 		case status.TenantClass:
 			tenants++
-			if status.TenantClassGeneration == class.Generation || !o.GetDeletionTimestamp().IsZero() {
+			if status.TenantClassGeneration == class.Generation || !o.GetDeletionTimestamp().IsZero() || isHeld(o) {
 				updated++
 			}
 		case status.PendingTenantClass:
@@ -134,10 +135,20 @@ func countTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 	class.Status.Tenants, class.Status.Updated, class.Status.Pending = count(tenants), count(updated), count(pending)
 }
 
+// isHeld says whether a tenant is left as it is for now, whatever its class says.
+func isHeld(o owner) bool {
+	ready := meta.FindStatusCondition(*o.GetConditions(), clerkv1alpha1.ConditionAccessReady)
+	return ready != nil && (ready.Reason == clerkv1alpha1.ReasonTenantSuspended ||
+		ready.Reason == clerkv1alpha1.ReasonObserving || ready.Reason == clerkv1alpha1.ReasonInstanceNotFound)
+}
+
+// maxTried is for how many a class's expression is tried out when its state is told.
+const maxTried = 100
+
 // unevaluated tells of one of those for whom a class's expression cannot be evaluated: the first, since an expression that
 // costs too much is not to be tried on all of them.
 func (r *ClerkTenantClassReconciler) unevaluated(class *clerkv1alpha1.ClerkTenantClass, owners []owner) string {
-	for _, o := range owners {
+	for _, o := range owners[:min(len(owners), maxTried)] {
 		if _, err := r.selectors.Selects(class, o); err != nil {
 			return fmt.Sprintf("; its expression cannot be evaluated for %s, and perhaps others, which it does not select: %v",
 				o.GetClerkID(), err)

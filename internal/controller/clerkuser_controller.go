@@ -6,6 +6,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -53,13 +55,24 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return r.watchTenants(b, clerkv1alpha1.TenantsUsers).WithOptions(controllerOptions()).Complete(r)
 }
 
-// allWithTenants leads to every user, where users can have namespaces of their own.
+// allWithTenants leads to every user where users can have namespaces of their own, and else to those who still have one.
 func (r *ClerkUserReconciler) allWithTenants(ctx context.Context, o client.Object) []reconcile.Request {
 	classes, err := r.classesFor(ctx, clerkv1alpha1.TenantsUsers)
-	if err != nil || len(classes) == 0 {
+	if err == nil && len(classes) > 0 {
+		return r.allOf(clerkv1alpha1.TenantsUsers)(ctx, o)
+	}
+	users, err := r.owners(ctx, clerkv1alpha1.TenantsUsers)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Could not list users")
 		return nil
 	}
-	return r.allOf(clerkv1alpha1.TenantsUsers)(ctx, o)
+	var requests []reconcile.Request
+	for _, user := range users {
+		if user.GetTenantStatus().Namespace.Name != "" {
+			requests = append(requests, requestFor(user.GetClerkID()))
+		}
+	}
+	return requests
 }
 
 // Reconcile takes one user to where it should be.
@@ -79,7 +92,7 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing memberships: %w", err)
 	}
-	bindings, err := r.bindingsThatName(ctx, user.Spec.UserID)
+	bindings, err := r.bindingsThatName(ctx, user)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -97,6 +110,12 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	}
 	reconcileUserStatus(user, memberships, bindings)
 	return r.reconcileTenant(ctx, user)
+}
+
+// waits are why a user may have no namespace with nothing being wrong with the user: NamespaceReady and AccessReady tell.
+var waits = []string{
+	clerkv1alpha1.ReasonPending, clerkv1alpha1.ReasonObserving, clerkv1alpha1.ReasonTenantSuspended,
+	clerkv1alpha1.ReasonInstanceNotFound,
 }
 
 // reconcileTenant makes the user's own namespace, where a class asks for it. What goes wrong there is told in Ready, too,
@@ -121,7 +140,7 @@ func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1
 		granted[role] = []string{user.Spec.UserID}
 	}
 	err = r.provision(ctx, c, granted)
-	if err != nil && !user.Suspended() {
+	if err != nil && !user.Suspended() && !slices.ContainsFunc(waits, func(reason string) bool { return hasReason(err, reason) }) {
 		setFailed(user, clerkv1alpha1.ConditionReady, err)
 	}
 	return outcome(err, ctrl.Result{RequeueAfter: resyncInterval})
@@ -187,18 +206,21 @@ func (r *ClerkUserReconciler) reconcileDelete(
 	return r.teardown(ctx, user, cascade, release)
 }
 
-// bindingsThatName counts the bindings that name a user in the namespaces of organizations. A binding elsewhere is not
+// bindingsThatName counts the bindings that name a user in the namespaces of organizations and in the user's own. A binding elsewhere is not
 // the operator's, whatever its labels say, and must not hold the user.
-func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, userID string) (int, error) {
+func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, user *clerkv1alpha1.ClerkUser) (int, error) {
 	var bindings rbacv1.RoleBindingList
-	err := r.client.List(ctx, &bindings, client.MatchingFields{indexSubject: userID}, client.UnsafeDisableDeepCopy)
+	err := r.client.List(ctx, &bindings, client.MatchingFields{indexSubject: user.Spec.UserID}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return 0, fmt.Errorf("listing bindings: %w", err)
 	}
 	named := 0
 	for i := range bindings.Items {
-		if bindings.Items[i].Labels[clerkv1alpha1.LabelUserID] != "" {
-			continue // in the user's own namespace, which the user's own teardown takes care of
+		if bindings.Items[i].Labels[clerkv1alpha1.LabelUserID] == user.Spec.UserID {
+			if bindings.Items[i].Namespace == user.Status.Namespace.Name {
+				named++
+			}
+			continue
 		}
 		organizationID := bindings.Items[i].Labels[clerkv1alpha1.LabelOrganizationID]
 		organization := &clerkv1alpha1.ClerkOrganization{}

@@ -9,15 +9,17 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
@@ -30,14 +32,16 @@ const maxPlanned = 32
 // so made by the code that would make the changes.
 type planner struct {
 	client.Client
+	// live reads past the cache, which does not hold namespaces that are not tenants'.
+	live client.Reader
 
 	mu      sync.Mutex
 	changes map[string]string // what would be done, by object
 	counts  map[string]int
 }
 
-func newPlanner(c client.Client) *planner {
-	return &planner{Client: c, changes: map[string]string{}, counts: map[string]int{}}
+func newPlanner(c client.Client, live client.Reader) *planner {
+	return &planner{Client: c, live: live, changes: map[string]string{}, counts: map[string]int{}}
 }
 
 // What a plan does to objects.
@@ -47,18 +51,30 @@ const (
 	planDelete = "delete"
 )
 
-// note adds a change. The first one of an object is what becomes of it.
+// note adds a change. The first one of an object is what becomes of it, unless it is deleted after all.
 func (p *planner) note(verb, object string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, noted := p.changes[object]; !noted {
-		p.changes[object] = verb
-		p.counts[verb]++
+	before, noted := p.changes[object]
+	if noted && verb != planDelete {
+		return
 	}
+	if noted {
+		p.counts[before]--
+	}
+	p.changes[object] = verb
+	p.counts[verb]++
 }
 
-// Create notes a creation.
-func (p *planner) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {
+// Create notes a creation. The name may be taken: that is what people who observe want to hear of.
+func (p *planner) Create(ctx context.Context, o client.Object, _ ...client.CreateOption) error {
+	err := p.live.Get(ctx, client.ObjectKeyFromObject(o), o.DeepCopyObject().(client.Object))
+	if err == nil {
+		return apierrors.NewAlreadyExists(schema.GroupResource{}, o.GetName())
+	}
+	if !apierrors.IsNotFound(err) {
+		return fmt.Errorf("planning: %w", err)
+	}
 	p.note(planCreate, p.name(o))
 	return nil
 }
@@ -99,16 +115,19 @@ func (p *planner) Apply(ctx context.Context, desired runtime.ApplyConfiguration,
 
 // exists says whether an object is there to be changed. Of a Secret, which cannot be read, that is whether its namespace is.
 func (p *planner) exists(ctx context.Context, object *unstructured.Unstructured) (bool, error) {
-	var existing client.Object = &corev1.Namespace{}
-	key := client.ObjectKey{Name: object.GetNamespace()}
-	if object.GetKind() != "Secret" {
-		created, err := p.Scheme().New(object.GroupVersionKind())
-		if err != nil {
-			return false, err
+	var err error
+	switch object.GetKind() {
+	case "Namespace":
+		err = p.live.Get(ctx, client.ObjectKeyFromObject(object), &corev1.Namespace{})
+	case "Secret":
+		err = p.live.Get(ctx, client.ObjectKey{Name: object.GetNamespace()}, &corev1.Namespace{})
+	default:
+		existing, unknown := p.Scheme().New(object.GroupVersionKind())
+		if unknown != nil {
+			return false, unknown
 		}
-		existing, key = created.(client.Object), client.ObjectKeyFromObject(object)
+		err = p.Get(ctx, client.ObjectKeyFromObject(object), existing.(client.Object))
 	}
-	err := p.Get(ctx, key, existing)
 	return err == nil, client.IgnoreNotFound(err)
 }
 
@@ -153,7 +172,7 @@ func (p *planner) plan() clerkv1alpha1.TenantPlan {
 // observing returns a tenancy that notes what it would write.
 func (t *tenancy) observing() (*tenancy, *planner) {
 	shadow := *t
-	p := newPlanner(t.client)
+	p := newPlanner(t.client, t.live)
 	shadow.client = p
 	shadow.recorder = silent{}
 	// Nobody is given a place, and no Secret is written.
@@ -172,6 +191,9 @@ func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) 
 	}
 	plan := planner.plan()
 	c.owner.GetTenantStatus().Plan = plan
+	if c.class == nil && len(plan.Changes) == 0 {
+		return shadow.withoutClass(ctx, c) // it is nobody's tenant, and there is nothing to take away
+	}
 	message := fmt.Sprintf("mode Observe: %d objects would be created, %d changed and %d deleted; status.plan names them",
 		*plan.Create, *plan.Change, *plan.Delete)
 	if err != nil {
@@ -191,7 +213,7 @@ func (t *tenancy) observeTeardown(ctx context.Context, o owner) (left bool, err 
 	if err != nil || namespace == nil {
 		return false, err
 	}
-	if _, keep, err := t.fate(ctx, o); err != nil {
+	if _, keep, err := t.fate(ctx, o, namespace); err != nil {
 		return true, err
 	} else if keep == "" {
 		planner.note(planDelete, planner.name(namespace))
@@ -229,12 +251,12 @@ func (p *planCollector) Describe(descriptions chan<- *prometheus.Desc) { descrip
 func (p *planCollector) Collect(metrics chan<- prometheus.Metric) {
 	type series struct{ instance, action string }
 	sums := map[series]int32{}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second) // for a cache that has not been filled
+	defer cancel()
 	for _, kind := range []clerkv1alpha1.TenantKind{clerkv1alpha1.TenantsOrganizations, clerkv1alpha1.TenantsUsers} {
-		ctx := context.Background()
 		owners, err := p.owners(ctx, kind)
 		if err != nil {
-			log.FromContext(ctx).Error(err, "Could not list tenants for metrics")
-			return
+			return // the cache has not started
 		}
 		for _, o := range owners {
 			plan, instance := o.GetTenantStatus().Plan, o.GetMirrored().InstanceName

@@ -97,6 +97,9 @@ var quietReasons = map[string]bool{
 	clerkv1alpha1.ReasonOrganizationDeleting:   true,
 	clerkv1alpha1.ReasonUserSuspended:          true,
 	clerkv1alpha1.ReasonRevoking:               true,
+	clerkv1alpha1.ReasonRollingOut:             true,
+	clerkv1alpha1.ReasonObserving:              true,
+	clerkv1alpha1.ReasonTenantSuspended:        true,
 }
 
 // toldOfInstances are the conditions of a ClerkInstance whose transitions are told beside Ready's, with the status that is

@@ -122,21 +122,36 @@ func (t *tenancy) enforce(ctx context.Context, c *claim, granted tenant.Grants) 
 	default:
 		err = t.admitted(ctx, c, granted)
 	}
-	status.TenantClassGeneration = 0
-	if c.class != nil && status.TenantClass == c.class.Name {
+	switch _, stalls := stalledOnly(err); {
+	case status.TenantClass == "":
+		status.TenantClassGeneration = 0
+	case c.class != nil && status.TenantClass == c.class.Name && (err == nil || stalls):
 		status.TenantClassGeneration = c.class.Generation
 	}
 	return err
 }
 
-// admitted makes the tenant once its class has a place for it.
+// admitted makes the tenant once its class has a place for it. Who has a namespace, be it one that status does not know
+// after a restore, is a tenant already, whatever class it comes from.
 func (t *tenancy) admitted(ctx context.Context, c *claim, granted tenant.Grants) error {
-	wait, err := t.admit(ctx, c)
-	switch {
-	case err != nil:
-		return err
-	case wait != "":
-		return pending(c, wait)
+	namespace := c.owner.GetTenantStatus().Namespace.Name
+	if namespace == "" {
+		found, err := t.findNamespace(ctx, c.owner)
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			namespace = found.Name
+		}
+	}
+	if namespace == "" {
+		wait, err := t.admit(ctx, c)
+		switch {
+		case err != nil:
+			return err
+		case wait != "":
+			return pending(c, wait)
+		}
 	}
 	return t.reconcileTenant(ctx, c, granted)
 }
@@ -155,16 +170,15 @@ func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.
 		}
 		return err
 	}
-	namespaceErr := errors.Join(err,
-		t.reconcileGuardrails(ctx, c, namespace.Name),
-		t.reconcileSecrets(ctx, c, namespace))
+	unlimited := errors.Join(err, t.reconcileGuardrails(ctx, c, namespace.Name))
+	namespaceErr := errors.Join(unlimited, t.reconcileSecrets(ctx, c, namespace))
 	if namespaceErr != nil {
 		setFailed(c.owner, clerkv1alpha1.ConditionNamespaceReady, namespaceErr)
 	} else {
 		setCondition(c.owner, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue,
 			clerkv1alpha1.ReasonProvisioned, "the namespace is as its class wants it")
 	}
-	bindingsErr := t.reconcileAccess(ctx, c, namespace.Name, granted, namespaceErr)
+	bindingsErr := t.reconcileAccess(ctx, c, namespace.Name, granted, unlimited)
 	if bindingsErr != nil {
 		setFailed(c.owner, clerkv1alpha1.ConditionAccessReady, bindingsErr)
 	} else {
@@ -174,14 +188,17 @@ func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.
 	return errors.Join(namespaceErr, bindingsErr)
 }
 
-// reconcileAccess gives people what they are granted. Where what limits the tenant could not be put in place, nobody is
-// given anything that he does not have.
+// reconcileAccess gives people what they are granted. Where what limits the tenant could not be put in place, for whatever
+// reason, nobody is given anything that he does not have.
 func (t *tenancy) reconcileAccess(
 	ctx context.Context, c *claim, namespace string, granted tenant.Grants, unlimited error,
 ) error {
-	if unlimited != nil && hasReason(unlimited, clerkv1alpha1.ReasonGuardrailRefused) {
-		return errors.Join(stalled(clerkv1alpha1.ReasonGuardrailRefused, recheckInterval,
-			"nobody is given access before what limits the tenant is in place"),
+	if unlimited != nil {
+		reason := clerkv1alpha1.ReasonBinding
+		if hasReason(unlimited, clerkv1alpha1.ReasonGuardrailRefused) {
+			reason = clerkv1alpha1.ReasonGuardrailRefused
+		}
+		return errors.Join(stalled(reason, recheckInterval, "nobody is given access before what limits the tenant is in place"),
 			t.revoke(ctx, c.owner, namespace, granted))
 	}
 	return t.reconcileBindings(ctx, c.owner, namespace,
@@ -193,6 +210,7 @@ func (t *tenancy) reconcileAccess(
 func (t *tenancy) orphan(ctx context.Context, c *claim, granted tenant.Grants) error {
 	orphaned := stalled(clerkv1alpha1.ReasonInstanceNotFound, 0,
 		"ClerkInstance %s does not exist; the tenant is kept as it is, and nobody is given access", c.owner.GetMirrored().InstanceName)
+	setFailed(c.owner, clerkv1alpha1.ConditionAccessReady, orphaned)
 	namespace, err := t.findNamespace(ctx, c.owner)
 	if err != nil || namespace == nil {
 		return errors.Join(orphaned, err)

@@ -49,7 +49,7 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 		pinned.Adopted = nil
 	}
 	pinned.Name, pinned.UID = namespace.Name, namespace.UID
-	if namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == c.owner.GetClerkID() {
+	if isAdopted(namespace, c.owner) {
 		pinned.Adopted = new(true)
 	}
 	if !namespace.DeletionTimestamp.IsZero() {
@@ -113,10 +113,15 @@ func (t *tenancy) findUnrecorded(
 // given to it to adopt; and it carries the labels and the annotation that the operator alone may write. The UID in the
 // annotation may be another one: that of the owner before it was restored from a backup.
 func madeFor(namespace *corev1.Namespace, o owner) bool {
-	return (tenant.CanBeNamed(namespace.Name, o) || namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == o.GetClerkID()) &&
+	return (tenant.CanBeNamed(namespace.Name, o) || isAdopted(namespace, o) && !tenant.IsPlatform(namespace.Name)) &&
 		namespace.Labels[clerkv1alpha1.LabelManagedBy] == clerkv1alpha1.ManagedBy &&
 		namespace.Labels[tenant.OwnerLabel(o)] == o.GetClerkID() &&
 		namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
+}
+
+// isAdopted says whether a namespace agrees to be an owner's.
+func isAdopted(namespace *corev1.Namespace, o tenant.Owner) bool {
+	return namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == o.GetClerkID()
 }
 
 // adoptable returns the namespace that an owner is to adopt, nil when it is to adopt none. It takes two keys: the owner's
@@ -144,7 +149,7 @@ func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, er
 		return nil, fmt.Errorf("reading namespace %s: %w", name, err)
 	case !namespace.DeletionTimestamp.IsZero():
 		return nil, refuse("it is being deleted")
-	case namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] != o.GetClerkID():
+	case !isAdopted(&namespace, o):
 		return nil, refuse("it has to agree by the annotation %s=%s", clerkv1alpha1.AnnotationAdoptBy, o.GetClerkID())
 	}
 	for _, label := range []string{clerkv1alpha1.LabelOrganizationID, clerkv1alpha1.LabelUserID} {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,11 +40,10 @@ func (p *places) clone() *places {
 	return &places{given: maps.Clone(p.given)}
 }
 
-// admit gives an owner a place in its class, or says why it has to wait. Who has a namespace is a tenant already, whatever
-// class it comes from.
+// admit gives an owner a place in its class, or says why it has to wait.
 func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) {
 	spec := c.class.Spec
-	if spec.MaxTenants == nil && spec.MaxTenantsPerCreator == 0 || c.owner.GetTenantStatus().Namespace.Name != "" {
+	if !limited(c.class) {
 		return "", nil
 	}
 	t.places.mu.Lock()
@@ -56,25 +56,43 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 		return "", err
 	}
 	held, waiting := t.places.divide(all, c.class.Name)
-	creator := tenant.CreatorOf(c.owner)
-	if most := spec.MaxTenantsPerCreator; most > 0 && held[creator] >= int(most) {
+	creator, most := tenant.CreatorOf(c.owner), spec.MaxTenantsPerCreator
+	if most > 0 && held[creator] >= int(most) {
 		return fmt.Sprintf("ClerkTenantClass %s may have %d tenants that %s created, and has as many", c.class.Name, most, creator), nil
 	}
+	free := len(all)
 	if spec.MaxTenants != nil {
-		free := int(*spec.MaxTenants)
+		free = int(*spec.MaxTenants)
 		for _, places := range held {
 			free -= places
 		}
-		next, err := t.isNext(ctx, c, waiting, held, free)
-		if err != nil {
-			return "", err
-		}
-		if !next {
-			return fmt.Sprintf("ClerkTenantClass %s may have %d tenants and has no place for this one", c.class.Name, *spec.MaxTenants), nil
-		}
+	}
+	next, err := t.isNext(ctx, c, waiting, held, free)
+	if err != nil {
+		return "", err
+	}
+	if !next {
+		return fmt.Sprintf("ClerkTenantClass %s has no place for it: %s", c.class.Name, limits(c.class)), nil
 	}
 	t.places.given[c.owner.GetUID()] = c.class.Name
 	return "", nil
+}
+
+// limited says whether a class has only so many places.
+func limited(class *clerkv1alpha1.ClerkTenantClass) bool {
+	return class.Spec.MaxTenants != nil || class.Spec.MaxTenantsPerCreator > 0
+}
+
+// limits tells how many tenants a class may have.
+func limits(class *clerkv1alpha1.ClerkTenantClass) string {
+	var parts []string
+	if class.Spec.MaxTenants != nil {
+		parts = append(parts, fmt.Sprintf("it may have %d tenants", *class.Spec.MaxTenants))
+	}
+	if most := class.Spec.MaxTenantsPerCreator; most > 0 {
+		parts = append(parts, fmt.Sprintf("of each creator %d", most))
+	}
+	return strings.Join(parts, " and ")
 }
 
 // divide divides all owners of a kind into those that have a place in a class, counted by their creators, and those that
@@ -103,24 +121,42 @@ func (p *places) divide(all []owner, class string) (held map[string]int, waiting
 	return held, waiting
 }
 
-// isNext says whether it is an owner's turn for one of the free places in its class.
+// isNext says whether it is an owner's turn for one of the free places in its class. Who cannot take a place now, because
+// it is suspended or its instance is gone or observes only, keeps nobody waiting.
 func (t *tenancy) isNext(
 	ctx context.Context, c *claim, waiting []tenant.Owner, held map[string]int, free int,
 ) (bool, error) {
 	switch {
 	case free <= 0:
 		return false, nil
-	case len(waiting) <= free:
+	case len(waiting) <= free && c.class.Spec.MaxTenantsPerCreator == 0:
 		return true, nil // whichever of them the class selects
 	}
 	classes, err := t.classesFor(ctx, c.class.TenantKind())
 	if err != nil {
 		return false, err
 	}
-	selected := slices.DeleteFunc(waiting, func(o tenant.Owner) bool {
-		class := t.selectors.Select(classes, o)
-		return class == nil || class.Name != c.class.Name
-	})
+	ready := map[string]*clerkv1alpha1.ClerkInstance{}
+	selected := make([]tenant.Owner, 0, len(waiting))
+	for _, o := range waiting {
+		name := o.GetMirrored().InstanceName
+		if _, known := ready[name]; !known {
+			config, orphaned, err := t.configOf(ctx, o)
+			if err != nil {
+				return false, err
+			}
+			ready[name] = config
+			if orphaned || config.Observes() && !c.config.Observes() {
+				ready[name] = nil
+			}
+		}
+		if ready[name] == nil || suspended(o, ready[name]) {
+			continue
+		}
+		if class := t.selectors.Select(classes, o); class != nil && class.Name == c.class.Name {
+			selected = append(selected, o)
+		}
+	}
 	inTurn := tenant.InTurn(selected, held, c.class.Spec.MaxTenantsPerCreator)
 	return slices.ContainsFunc(inTurn[:min(free, len(inTurn))], func(o tenant.Owner) bool {
 		return o.GetUID() == c.owner.GetUID()
@@ -179,7 +215,12 @@ func leftPlace() predicate.Predicate {
 
 // waiting leads from an owner that gave up a place to those of its kind whose turn is next, in whatever class.
 func (t *tenancy) waiting(ctx context.Context, o client.Object) []reconcile.Request {
-	all, err := t.owners(ctx, tenant.KindOf(o.(owner)))
+	kind := tenant.KindOf(o.(owner))
+	classes, err := t.classesFor(ctx, kind)
+	if err == nil && !slices.ContainsFunc(classes, func(class clerkv1alpha1.ClerkTenantClass) bool { return limited(&class) }) {
+		return nil
+	}
+	all, err := t.owners(ctx, kind)
 	if err != nil {
 		log.FromContext(ctx).Error(err, "Could not list who waits for a place")
 		return nil

@@ -35,6 +35,7 @@ func (t *tenancy) teardown(ctx context.Context, o owner, cascade, release func()
 			return ctrl.Result{RequeueAfter: resyncInterval}, err
 		}
 	}
+	o.GetTenantStatus().Plan = clerkv1alpha1.TenantPlan{}
 	namespace, again, err := t.disconnect(ctx, o)
 	if err != nil || again {
 		return ctrl.Result{RequeueAfter: catchUpInterval}, err
@@ -43,7 +44,7 @@ func (t *tenancy) teardown(ctx context.Context, o owner, cascade, release func()
 		return ctrl.Result{}, err
 	}
 	if namespace != nil {
-		if result, done, err := t.demolish(ctx, o, namespace); err != nil || !done {
+		if result, done, err := t.demolish(ctx, o, config, namespace); err != nil || !done {
 			return result, err
 		}
 	}
@@ -85,12 +86,13 @@ func (t *tenancy) findCreated(ctx context.Context, o owner) (*corev1.Namespace, 
 	return t.findLive(ctx, o)
 }
 
-// demolish deletes the namespace of a deleted owner after the grace, unless it is to be kept. It is done when there is
-// nothing left to wait for.
+// demolish deletes the namespace of a deleted owner after the grace, unless it is to be kept, or suspended: then all data
+// is kept, lest a flood of forged deletions does harm before somebody could stop it. It is done when there is nothing
+// left to wait for.
 func (t *tenancy) demolish(
-	ctx context.Context, o owner, namespace *corev1.Namespace,
+	ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance, namespace *corev1.Namespace,
 ) (result ctrl.Result, done bool, err error) {
-	deleteAt, keep, err := t.fate(ctx, o)
+	deleteAt, keep, err := t.fate(ctx, o, namespace)
 	switch {
 	case err != nil:
 		return ctrl.Result{}, false, err
@@ -104,6 +106,11 @@ func (t *tenancy) demolish(
 			"access is gone; namespace %s is deleted at %s unless the annotation %s is set to true",
 			namespace.Name, deleteAt.UTC().Format(time.RFC3339), clerkv1alpha1.AnnotationRetain))
 		return ctrl.Result{RequeueAfter: wait}, false, nil
+	}
+	if suspended(o, config) && namespace.DeletionTimestamp.IsZero() {
+		setReady(o, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended, fmt.Sprintf(
+			"access is gone; namespace %s is kept while the tenant or its ClerkInstance is suspended", namespace.Name))
+		return ctrl.Result{RequeueAfter: resyncInterval}, false, nil
 	}
 	result, err = t.deleteNamespace(ctx, o, namespace)
 	return result, false, err
@@ -124,12 +131,14 @@ func (t *tenancy) removeBindings(ctx context.Context, o owner, namespace string)
 }
 
 // fate says until when the namespace of a deleted owner is kept, or why it is kept for good.
-func (t *tenancy) fate(ctx context.Context, o owner) (deleteAt time.Time, keep string, err error) {
+func (t *tenancy) fate(
+	ctx context.Context, o owner, namespace *corev1.Namespace,
+) (deleteAt time.Time, keep string, err error) {
 	status := o.GetTenantStatus()
 	switch {
 	case o.GetAnnotations()[clerkv1alpha1.AnnotationRetain] == "true":
 		return time.Time{}, "the annotation " + clerkv1alpha1.AnnotationRetain + " is set", nil
-	case ptr.Deref(status.Namespace.Adopted, false):
+	case ptr.Deref(status.Namespace.Adopted, false), isAdopted(namespace, o):
 		return time.Time{}, "it was there before and was adopted", nil
 	}
 	class, err := t.lastClassOf(ctx, o)

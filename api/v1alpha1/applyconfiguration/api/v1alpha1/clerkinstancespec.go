@@ -31,8 +31,8 @@ type ClerkInstanceSpecApplyConfiguration struct {
 	// mode is Enforce, or Observe to mirror Clerk, to tell in the status of organizations and users and in metrics what
 	// would be created, changed and deleted for tenants, and to write nothing there: access that is there stays, too.
 	Mode *apiv1alpha1.ClerkInstanceMode `json:"mode,omitempty"`
-	// suspend takes everybody's access to the instance's tenants away, makes no new tenants and keeps all data, until it
-	// is false again. Clerk is mirrored as before.
+	// suspend takes everybody's access to the instance's tenants away, makes no new tenants and keeps all data, even of
+	// what is deleted in Clerk, until it is false again. Clerk is mirrored as before.
 	Suspend *bool `json:"suspend,omitempty"`
 	// tenantEnvironment is what tenants are told of the instance in the Secret clerk-organization.
 	TenantEnvironment *ClerkInstanceTenantEnvironmentApplyConfiguration `json:"tenantEnvironment,omitempty"`

@@ -12,7 +12,8 @@ package v1alpha1
 type TenantStatusApplyConfiguration struct {
 	// tenantClass is the name of the ClerkTenantClass that selects the tenant.
 	TenantClass *string `json:"tenantClass,omitempty"`
-	// tenantClassGeneration is the generation of the class that was last brought to the tenant.
+	// tenantClassGeneration is the generation of the class that was last brought to the tenant. Whether the API server
+	// accepted all of it, the conditions tell.
 	TenantClassGeneration *int64 `json:"tenantClassGeneration,omitempty"`
 	// pendingTenantClass is the name of the ClerkTenantClass that selects the tenant and has no place for it.
 	PendingTenantClass *string `json:"pendingTenantClass,omitempty"`
