@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,12 +31,14 @@ import (
 const webhookTime = 30 * time.Second
 
 // ResyncReconciler reads single objects from Clerk: those that somebody asks for by annotation, and users that are members
-// and are not mirrored.
+// and are not mirrored. What somebody asks for has its Secrets written again, too.
 type ResyncReconciler struct {
 	base
 	mirror  *mirror.Mirror
 	syncer  *backfill.Syncer
 	clients *clerkapi.Clients
+	// secrets says when the Secrets of a tenant are written again.
+	secrets *schedule
 }
 
 // resyncRequest is one Clerk ID to be read.
@@ -200,11 +201,12 @@ func (r *ResyncReconciler) refresh(
 	if err != nil {
 		return err
 	}
-	if !certain {
+	answered, err := r.answer(ctx, object)
+	if answered && !certain {
 		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, "ResyncUncertain", "Resync",
 			"Clerk's listing lacks the object, and it is not proven to be gone; it stays as it is")
 	}
-	return r.answer(ctx, object)
+	return err
 }
 
 // decline tells that there is nothing to read from.
@@ -212,28 +214,33 @@ func (r *ResyncReconciler) decline(ctx context.Context, object mirror.Object) er
 	if object == nil {
 		return nil
 	}
-	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, "NoBackendAPI", "Resync",
-		"the ClerkInstance has no backendAPI to read the object from")
-	return r.answer(ctx, object)
+	answered, err := r.answer(ctx, object)
+	if answered {
+		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, "NoBackendAPI", "Resync",
+			"the ClerkInstance has no backendAPI to read the object from")
+	}
+	return err
 }
 
-// answer takes a request away, unless there is a new one by now.
-func (r *ResyncReconciler) answer(ctx context.Context, asked mirror.Object) error {
+// answer takes a request away, unless there is a new one by now. It returns whether it did, which it does once, whatever
+// the cache has seen of it.
+func (r *ResyncReconciler) answer(ctx context.Context, asked mirror.Object) (bool, error) {
 	kind, _ := clerk.KindOf(asked.GetClerkID())
 	object := mirror.NewObject(kind)
 	if err := r.live.Get(ctx, client.ObjectKeyFromObject(asked), object); err != nil {
-		return client.IgnoreNotFound(err)
+		return false, client.IgnoreNotFound(err)
 	}
 	annotations := object.GetAnnotations()
 	if annotations[clerkv1alpha1.AnnotationResyncRequestedAt] != asked.GetAnnotations()[clerkv1alpha1.AnnotationResyncRequestedAt] {
-		return nil
+		return false, nil
+	}
+	// Its Secrets, which nobody can see to be wrong, are written again when the annotation is gone.
+	if _, ok := object.(owner); ok {
+		r.secrets.expire(object.GetUID())
 	}
 	before := object.DeepCopyObject().(client.Object)
 	delete(annotations, clerkv1alpha1.AnnotationResyncRequestedAt)
 	object.SetAnnotations(annotations)
 	err := r.client.Patch(ctx, object, lockedMerge(before))
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return err == nil, client.IgnoreNotFound(err)
 }

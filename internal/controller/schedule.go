@@ -44,6 +44,13 @@ func (s *schedule) done(uid types.UID) {
 	s.due[uid] = s.clock.Now().Add(s.interval)
 }
 
+// expire makes an object due now.
+func (s *schedule) expire(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due[uid] = s.clock.Now()
+}
+
 // forget drops an object that is gone.
 func (s *schedule) forget(uid types.UID) {
 	s.mu.Lock()

@@ -82,7 +82,7 @@ func Setup(
 		&ClerkOrganizationMembershipReconciler{base: b},
 		&ClerkTombstoneReconciler{base: b},
 		&SyncReconciler{base: b, syncer: syncer, clients: clients, metrics: metrics, attempts: map[string]*attempt{}},
-		&ResyncReconciler{base: b, mirror: m, syncer: syncer, clients: clients},
+		&ResyncReconciler{base: b, mirror: m, syncer: syncer, clients: clients, secrets: tenants.secrets},
 	}
 	for _, reconciler := range reconcilers {
 		if err := reconciler.SetupWithManager(mgr); err != nil {
