@@ -29,7 +29,7 @@ const (
 // is.
 func steps(c *clerkfake.Clerk, clerkURL string) []step {
 	s := newStory()
-	return slices.Concat(s.arrivals(), s.changes(), s.departures(), s.discoveries(c, clerkURL))
+	return slices.Concat(s.arrivals(), s.limits(), s.changes(), s.departures(), s.discoveries(c, clerkURL))
 }
 
 // story is who the demo is about.
@@ -108,6 +108,33 @@ func (s *story) arrivals() []step {
 				s.canCreate(graceID, "rolebindings"),
 				elsewhere,
 			},
+		},
+	}
+}
+
+// limits are what a tenant may have, and who says so.
+func (s *story) limits() []step {
+	open := []string{"delete", "networkpolicy", "clerk-isolation", "-n", s.namespace, "--as=clerk:" + adaID}
+	quota := []string{"get", "resourcequota", "clerk-quota", "-n", s.namespace, "-o", "jsonpath={.spec.hard.pods}"}
+	pro := payload.SubscriptionItem{
+		ID: "csub_item_2Acme", SubscriptionID: "csub_2Acme", PayerID: acmeID, Plan: "pro", Amount: 2000, Status: "active",
+		CreatedAt: s.at(4), UpdatedAt: s.at(4), PeriodStart: s.at(4),
+	}
+	return []step{
+		{
+			title: "The organization's administrator would lift the tenant's limits: the API server refuses",
+			until: []state{prints("may not create, change or delete it", open...)},
+			show:  [][]string{{"get", "resourcequotas,networkpolicies", "-n", s.namespace}, open},
+		},
+		{
+			title: "The organization buys a plan in Clerk Billing: another class, and a larger quota",
+			post:  []delivery.Event{s.event(4, "subscriptionItem.active", pro.Data())},
+			until: []state{
+				answers("100", quota...),
+				answers("yes", s.canCreate(graceID, "deployments")...),
+				answers("1", "get", "clerktenantclass", "pro", "-o", "jsonpath={.status.tenants}"),
+			},
+			show:  [][]string{{"get", "clerkorganizations", "-o", "wide"}, {"get", "clerktenantclasses"}, quota},
 		},
 	}
 }
