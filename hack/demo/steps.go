@@ -134,7 +134,7 @@ func (s *story) limits() []step {
 				answers("yes", s.canCreate(graceID, "deployments")...),
 				answers("1", "get", "clerktenantclass", "pro", "-o", "jsonpath={.status.tenants}"),
 			},
-			show:  [][]string{{"get", "clerkorganizations", "-o", "wide"}, {"get", "clerktenantclasses"}, quota},
+			show: [][]string{{"get", "clerkorganizations", "-o", "wide"}, {"get", "clerktenantclasses"}, quota},
 		},
 	}
 }

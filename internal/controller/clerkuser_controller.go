@@ -206,8 +206,8 @@ func (r *ClerkUserReconciler) reconcileDelete(
 	return r.teardown(ctx, user, cascade, release)
 }
 
-// bindingsThatName counts the bindings that name a user in the namespaces of organizations and in the user's own. A binding elsewhere is not
-// the operator's, whatever its labels say, and must not hold the user.
+// bindingsThatName counts the bindings that name a user in the namespaces of organizations and in the user's own. A binding
+// elsewhere is not the operator's, whatever its labels say, and must not hold the user.
 func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, user *clerkv1alpha1.ClerkUser) (int, error) {
 	var bindings rbacv1.RoleBindingList
 	err := r.client.List(ctx, &bindings, client.MatchingFields{indexSubject: user.Spec.UserID}, client.UnsafeDisableDeepCopy)
