@@ -5,6 +5,8 @@ package clerk
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	kjson "k8s.io/apimachinery/pkg/util/json"
@@ -15,6 +17,9 @@ const (
 	maxMetadata = 16 << 10
 	// maxMetadataDepth is how deep metadata may nest.
 	maxMetadataDepth = 32
+	// maxMetadataKey is how long a key of metadata may be as it is written, in bytes: YAML knows none of more than 1024
+	// characters with its quotes.
+	maxMetadataKey = 1022
 )
 
 // metadata returns public metadata as it is stored: normalised, so that the same metadata is the same bytes. It
@@ -38,7 +43,46 @@ func metadata(raw json.RawMessage) (*apiextensionsv1.JSON, bool) {
 	if err != nil {
 		return nil, false
 	}
+	normalised = escape(normalised)
+	if longestKey(normalised) > maxMetadataKey {
+		return nil, false
+	}
 	return &apiextensionsv1.JSON{Raw: normalised}, true
+}
+
+// escape makes valid JSON valid YAML of the same meaning. The API server reads an apply as YAML, which does not have some
+// characters that JSON has, and takes another for the end of a line.
+func escape(raw []byte) []byte {
+	var escaped strings.Builder
+	for _, r := range string(raw) {
+		if r >= '\u007f' && r <= '\u009f' || r == '\ufeff' || r == '\ufffe' || r == '\uffff' {
+			fmt.Fprintf(&escaped, `\u%04x`, r)
+		} else {
+			escaped.WriteRune(r)
+		}
+	}
+	return []byte(escaped.String())
+}
+
+// longestKey returns how long the longest key of JSON without white space is, as it is written.
+func longestKey(raw []byte) int {
+	var start, longest int
+	var inString, escaped bool
+	for i, c := range raw {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped = c == '\\'
+			inString = c != '"'
+			if !inString && i+1 < len(raw) && raw[i+1] == ':' {
+				longest = max(longest, i-start-1)
+			}
+		case c == '"':
+			inString, start = true, i
+		}
+	}
+	return longest
 }
 
 // depth returns how deep valid JSON nests.

@@ -5,10 +5,15 @@ package clerk
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	. "github.com/onsi/gomega"
+	"sigs.k8s.io/yaml"
 )
 
 func TestMetadata_isNormalisedOrLeftOut(t *testing.T) {
@@ -41,7 +46,12 @@ func TestMetadata_isNormalisedOrLeftOut(t *testing.T) {
 		"brackets in strings":        {raw: `{"a":"` + strings.Repeat(`[{\"\\`, 100) + `"}`, want: `{"a":"` + strings.Repeat(`[{\"\\`, 100) + `"}`},
 		"siblings do not add up":     {raw: `{"a":[` + strings.Repeat("[],", 99) + `[]]}`, want: `{"a":[` + strings.Repeat("[],", 99) + `[]]}`},
 		"nested 32 deep":             {raw: nested(32), want: nested(32)},
+		"what YAML has not":          {raw: "{\"\\u007f\":\"\u0085\ufeff\uffff\"}", want: `{"\u007f":"\u0085\ufeff\uffff"}`},
+		"an escape is no character":  {raw: `{"a":"\\u007f"}`, want: `{"a":"\\u007f"}`},
+		"the longest key":            {raw: `{"a":{"` + strings.Repeat("k", 1022) + `":1}}`, want: `{"a":{"` + strings.Repeat("k", 1022) + `":1}}`},
 
+		"a longer key":          {raw: `{"a":[{"b":1,"` + strings.Repeat("k", 1023) + `":1}]}`, wantDropped: true},
+		"a longer escaped key":  {raw: `{"` + strings.Repeat(`\u007f`, 171) + `":1}`, wantDropped: true},
 		"nested 33 deep":        {raw: nested(33), wantDropped: true},
 		"nested in lists":       {raw: `{"a":` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + "}", wantDropped: true},
 		"more than 16 KiB":      {raw: filled(16<<10 + 1), wantDropped: true},
@@ -67,4 +77,42 @@ func TestMetadata_isNormalisedOrLeftOut(t *testing.T) {
 			g.Expect(again).To(Equal(got), "is not stable")
 		})
 	}
+}
+
+// The API server reads an apply as YAML, of which JSON is only almost a part: what it refuses to read could never be stored
+// and would be delivered for ever.
+func TestMetadata_meansTheSameInYAML(t *testing.T) {
+	g := NewWithT(t)
+	for _, key := range []string{"<<", "=", "~", "yes", "1", "0x1", "2001-01-01", "", "- a", "? a", "*a", "&a", "!!int", strings.Repeat("\"", 511)} {
+		g.Expect(sameInYAML(map[string]any{key: map[string]any{key: key}})).To(Succeed(), key)
+	}
+	for r := rune(0); r <= utf8.MaxRune; r++ {
+		if r > 0xffff && r&0xffff > 1 && r&0xffff < 0xfffe {
+			continue // one is like the other there
+		}
+		around := "x" + string(r) + "y"
+		g.Expect(sameInYAML(map[string]any{around: around})).To(Succeed(), "%U", r)
+	}
+}
+
+func sameInYAML(object map[string]any) error {
+	raw, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	stored, ok := metadata(raw)
+	if !ok {
+		return errors.New("it is left out")
+	}
+	var want, got any
+	if err := json.Unmarshal(raw, &want); err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(stored.Raw, &got); err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(got, want) {
+		return fmt.Errorf("got %q, want %q", got, want)
+	}
+	return nil
 }

@@ -27,6 +27,7 @@ func TestText_isFitToBePrinted(t *testing.T) {
 		"zero width":            {"ad\u200bmin\u2060\ufeff\u00ad!", "ad min !"},
 		"tag characters":        {"a\U000e0041\U000e007fb", "a b"},
 		"private use":           {"a\ue000\U000f0000b", "a b"},
+		"no characters":         {"a\ufdd0b\ufffec\uffffd\U0001ffffe", "a b c d e"},
 		"runs of spaces":        {"  a \u00a0\u3000\u2003 b  ", "a b"},
 		"letters of the world":  {"Gödel 諾特 Ноётер نوتر", "Gödel 諾特 Ноётер نوتر"},
 		"combining marks":       {"e\u0301", "e\u0301"},
