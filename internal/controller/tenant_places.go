@@ -40,10 +40,11 @@ func (p *places) clone() *places {
 	return &places{given: maps.Clone(p.given)}
 }
 
-// admit gives an owner a place in its class, or says why it has to wait.
+// admit gives an owner a place in its class, or says why it has to wait. Who has a place and no namespace, as when its name
+// is taken, keeps it.
 func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) {
 	spec := c.class.Spec
-	if !limited(c.class) {
+	if !limited(c.class) || c.owner.GetTenantStatus().TenantClass == c.class.Name {
 		return "", nil
 	}
 	t.places.mu.Lock()
@@ -56,9 +57,8 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 		return "", err
 	}
 	held, waiting := t.places.divide(all, c.class.Name)
-	creator, most := tenant.CreatorOf(c.owner), spec.MaxTenantsPerCreator
-	if most > 0 && held[creator] >= int(most) {
-		return fmt.Sprintf("ClerkTenantClass %s may have %d tenants that %s created, and has as many", c.class.Name, most, creator), nil
+	if most := spec.MaxTenantsPerCreator; most > 0 && held[tenant.CreatorOf(c.owner)] >= int(most) {
+		return noPlace(c.class), nil
 	}
 	free := len(all)
 	if spec.MaxTenants != nil {
@@ -72,7 +72,7 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 		return "", err
 	}
 	if !next {
-		return fmt.Sprintf("ClerkTenantClass %s has no place for it: %s", c.class.Name, limits(c.class)), nil
+		return noPlace(c.class), nil
 	}
 	t.places.given[c.owner.GetUID()] = c.class.Name
 	return "", nil
@@ -83,16 +83,17 @@ func limited(class *clerkv1alpha1.ClerkTenantClass) bool {
 	return class.Spec.MaxTenants != nil || class.Spec.MaxTenantsPerCreator > 0
 }
 
-// limits tells how many tenants a class may have.
-func limits(class *clerkv1alpha1.ClerkTenantClass) string {
-	var parts []string
+// noPlace tells how many tenants a class may have. It is the same whichever bound is the one that keeps an owner waiting:
+// nobody looks at an owner again when it becomes the other one.
+func noPlace(class *clerkv1alpha1.ClerkTenantClass) string {
+	var bounds []string
 	if class.Spec.MaxTenants != nil {
-		parts = append(parts, fmt.Sprintf("it may have %d tenants", *class.Spec.MaxTenants))
+		bounds = append(bounds, fmt.Sprintf("%d tenants", *class.Spec.MaxTenants))
 	}
 	if most := class.Spec.MaxTenantsPerCreator; most > 0 {
-		parts = append(parts, fmt.Sprintf("of each creator %d", most))
+		bounds = append(bounds, fmt.Sprintf("%d tenants that one user created", most))
 	}
-	return strings.Join(parts, " and ")
+	return fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have %s", class.Name, strings.Join(bounds, " and "))
 }
 
 // divide divides all owners of a kind into those that have a place in a class, counted by their creators, and those that
