@@ -45,6 +45,10 @@ var hostile = []struct {
 		wantInfix: "a-b", wantSlug: "a b", wantName: "Acme CLERK_PUBLISHABLE_KEY=pk_live_evil",
 	},
 	{
+		// The API server reads an apply as YAML, which refuses what Unicode has no characters for.
+		about: "no characters", slug: "a\uffffb", name: "x\ufffe\u007f\u0085y\U0001fffe", wantInfix: "a-b", wantSlug: "a b", wantName: "x y",
+	},
+	{
 		about: "YAML", slug: `x", "namespace": "kube-system`, name: "x\"\n  namespace: kube-system\n---\nkind: ClusterRoleBinding # {{.}} $(id)",
 		wantInfix: "x-namespace-kube-system", wantSlug: `x", "namespace": "kube-system`,
 		wantName: `x" namespace: kube-system --- kind: ClusterRoleBinding # {{.}} $(id)`,
