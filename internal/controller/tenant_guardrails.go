@@ -5,6 +5,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -85,17 +87,7 @@ func converge[T any, P interface {
 		}
 	}
 	for name, desired := range wanted {
-		if object := found[name]; object != nil {
-			owned, err := extract(object, tenant.FieldOwner)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("reading what is owned of %s: %w", name, err))
-				continue
-			}
-			if equality.Semantic.DeepEqual(owned, desired) {
-				continue
-			}
-		}
-		err := c.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+		err := convergeOne(ctx, c, found[name], desired, extract)
 		switch {
 		case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 			errs = append(errs, stalled(clerkv1alpha1.ReasonGuardrailRefused, recheckInterval,
@@ -107,6 +99,61 @@ func converge[T any, P interface {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// convergeOne makes an object, nil where there is none, the desired one: it applies what differs, and takes away what
+// somebody added to its spec, since an apply leaves what it does not name.
+func convergeOne[T any, P interface {
+	*T
+	client.Object
+}, A runtime.ApplyConfiguration](
+	ctx context.Context, c client.Client, object P, desired A, extract func(P, string) (A, error),
+) error {
+	if object == nil {
+		return c.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+	}
+	owned, err := extract(object, tenant.FieldOwner)
+	if err != nil {
+		return fmt.Errorf("reading what is owned of it: %w", err)
+	}
+	if !equality.Semantic.DeepEqual(owned, desired) {
+		if err := c.Apply(ctx, desired, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership); err != nil {
+			return err
+		}
+	}
+	var actual, want struct{ Spec map[string]any }
+	if err := errors.Join(convert(object, &actual), convert(desired, &want)); err != nil {
+		return err
+	}
+	added := additions(actual.Spec, want.Spec)
+	if len(added) == 0 {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"spec": added})
+	if err != nil {
+		return err
+	}
+	return client.IgnoreNotFound(c.Patch(ctx, object.DeepCopyObject().(client.Object),
+		client.RawPatch(types.MergePatchType, patch), client.FieldOwner(tenant.FieldOwner)))
+}
+
+// additions returns a merge patch that takes from a spec what the wanted one does not have. Lists are owned as a whole, so
+// that nothing is added to them.
+func additions(actual, want map[string]any) map[string]any {
+	patch := map[string]any{}
+	for key, value := range actual {
+		wanted, ok := want[key]
+		if !ok {
+			patch[key] = nil
+			continue
+		}
+		inner, isMap := value.(map[string]any)
+		wantedInner, _ := wanted.(map[string]any)
+		if nested := additions(inner, wantedInner); isMap && len(nested) > 0 {
+			patch[key] = nested
+		}
+	}
+	return patch
 }
 
 // contentOfGuardrail is what of a guardrail is the operator's business. A quota's status, which changes with every pod,

@@ -56,7 +56,7 @@ func BuildGuardrails(
 		policies[IsolationName] = isolation()
 	}
 	for _, policy := range class.Spec.NetworkPolicies {
-		policies["clerk-"+policy.Name] = withDefaultProtocols(policy.Spec)
+		policies["clerk-"+policy.Name] = withPolicyDefaults(policy.Spec)
 	}
 	for _, name := range sortedKeys(policies) {
 		spec, err := applied[networkingv1ac.NetworkPolicySpecApplyConfiguration](policies[name])
@@ -115,9 +115,16 @@ func filled(resources, others corev1.ResourceList) corev1.ResourceList {
 	return result
 }
 
-// withDefaultProtocols returns a policy with what the API server would fill in, for the same reason.
-func withDefaultProtocols(spec *networkingv1.NetworkPolicySpec) *networkingv1.NetworkPolicySpec {
+// withPolicyDefaults returns a policy with what the API server would fill in, for the same reason; and since it fills the
+// types in once, when the policy is made: they would be nobody's after that, and not follow the class.
+func withPolicyDefaults(spec *networkingv1.NetworkPolicySpec) *networkingv1.NetworkPolicySpec {
 	spec = spec.DeepCopy()
+	if len(spec.PolicyTypes) == 0 {
+		spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
+		if len(spec.Egress) > 0 {
+			spec.PolicyTypes = append(spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+		}
+	}
 	for i := range spec.Ingress {
 		setProtocols(spec.Ingress[i].Ports)
 	}
