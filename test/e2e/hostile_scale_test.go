@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -21,6 +22,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -362,4 +364,107 @@ func TestHostileExpression_costsNobodyElse(t *testing.T) {
 
 	_, other := w.tenant("other")
 	w.Expect(other).NotTo(BeEmpty())
+}
+
+// ownCluster gives the test a control plane and a manager of its own, as the other tests would have to live with what it
+// leaves.
+func (w *world) ownCluster() {
+	w.t.Helper()
+	shared := suite
+	suite.manager = nil
+	w.t.Cleanup(func() {
+		own := suite
+		if own.cp != shared.cp {
+			w.Expect(stopManager()).To(Succeed())
+			w.Expect(own.cp.Stop()).To(Succeed())
+		}
+		suite = shared
+	})
+	w.Expect(startSuite(w.t.Context())).To(Succeed())
+	w.sender.URL = suite.manager.URL + clerkv1alpha1.WebhookPath
+}
+
+const (
+	// churned users join one organization, and one in leaversOf of them leaves it again soon. With CHURN_MEMBERS=10000 that
+	// takes more than three minutes on two cores, which three processes share: as many as this take less than one.
+	churned   = 3000
+	leaversOf = 5
+	// leavesAfter is how many others join in between.
+	leavesAfter = 200
+)
+
+// churn is the deliveries of people who come and go, and the usernames of those who stay.
+func (w *world) churn(o payload.Organization) (messages []delivery.Message, staying []string) {
+	w.t.Helper()
+	var leaving []payload.Membership
+	leave := func() {
+		gone := leaving[0]
+		leaving = leaving[1:]
+		messages = append(messages, w.message(w.event("organizationMembership.deleted", gone.Data())))
+	}
+	for i := range variable(w.t, "CHURN_MEMBERS", churned) {
+		u := w.newUser()
+		m := w.newMembership(u, o, "org:member")
+		messages = append(messages, w.message(w.event("user.created", u.Data())),
+			w.message(w.event("organizationMembership.created", m.Data())))
+		if i%leaversOf == 0 {
+			leaving = append(leaving, m)
+		} else {
+			staying = append(staying, clerkv1alpha1.DefaultUsernamePrefix+u.ID)
+		}
+		if len(leaving) > leavesAfter/leaversOf {
+			leave()
+		}
+	}
+	for len(leaving) > 0 {
+		leave()
+	}
+	return messages, staying
+}
+
+func TestHostileChurn_isBoundExactlyAndHoldsNobodyElseUp(t *testing.T) {
+	w := newWorld(t)
+	w.ownCluster()
+	o, name := w.tenant("crowded")
+	other, quiet := w.tenant("quiet")
+	messages, staying := w.churn(o)
+
+	start := time.Now()
+	f := w.flood(messages)
+	for part := range 4 {
+		w.Eventually(f.isUnderWay(len(messages)*(part+1)/5), 2*timeout).Should(BeTrue())
+		u := w.user()
+		w.join(u, other, "org:guest")
+		joined := time.Now()
+		w.Eventually(w.level(u.ID, quiet), soon).Should(Equal(view), "another tenant does not wait for the crowd")
+		t.Logf("after %s another tenant's member had access in %s", time.Since(start).Round(time.Second), time.Since(joined))
+	}
+	w.Eventually(f.done, 3*timeout).Should(Receive(BeNil()))
+	t.Logf("%d deliveries took %s", len(messages), time.Since(start).Round(time.Second))
+	w.Eventually(w.misbound(name, "edit", staying), 2*timeout).Should(BeEmpty(), "exactly those who stay, each once")
+	t.Logf("all are bound after %s", time.Since(start).Round(time.Second))
+	w.Consistently(w.misbound(name, "edit", staying)).Should(BeEmpty())
+	var bindings rbacv1.RoleBindingList
+	w.Expect(suite.client.List(t.Context(), &bindings, client.InNamespace(name))).To(Succeed())
+	for i := range bindings.Items {
+		w.Expect(len(bindings.Items[i].Subjects)).To(And(BeNumerically(">", 0), BeNumerically("<=", tenant.MaxSubjects)))
+	}
+	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Members", HaveValue(BeEquivalentTo(len(staying)))))
+}
+
+// misbound counts how often each user is bound to a ClusterRole in a namespace beyond the once that is due to those who are
+// wanted, where that is not zero.
+func (w *world) misbound(namespace, clusterRole string, wanted []string) func() (map[string]int, error) {
+	return func() (map[string]int, error) {
+		holders, err := w.bindings(namespace)()
+		surplus := map[string]int{}
+		for _, name := range holders[clusterRole] {
+			surplus[name]++
+		}
+		for _, name := range wanted {
+			surplus[name]--
+		}
+		maps.DeleteFunc(surplus, func(_ string, number int) bool { return number == 0 })
+		return surplus, err
+	}
 }
