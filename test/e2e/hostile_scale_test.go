@@ -246,6 +246,25 @@ func TestHostileNamespace_doesNotCostItsOwnerThePlace(t *testing.T) {
 	w.Expect(w.namespacesOf(ids)()).To(BeEmpty())
 }
 
+// Whoever is first in the queue and may have nothing now does not keep the place from the next.
+func TestHostileQueue_isNotHeldUpByWhoeverIsSuspended(t *testing.T) {
+	w := newWorld(t)
+	organizations, ids := w.organizationsBy(payload.NewID("user"), 3)
+	for _, o := range organizations {
+		w.happen("organization.created", o.Data())
+		w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	}
+	w.annotate(organizationObject(ids[0]), clerkv1alpha1.AnnotationSuspend, "true")
+	w.class(ids, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
+	w.Eventually(w.standing(ids)).Should(And(HaveField("Tenants", Equal(ids[1:2])), HaveField("Waiting", Equal(ids[2:]))))
+	w.Expect(get(w, organizationObject(ids[0]))).To(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
+
+	w.annotate(organizationObject(ids[0]), clerkv1alpha1.AnnotationSuspend, "false")
+	w.Eventually(w.standing(ids)).Should(HaveField("Waiting", Equal([]string{ids[0], ids[2]})))
+	w.happen("organization.deleted", payload.Deleted("organization", ids[1]))
+	w.Eventually(w.standing(ids)).Should(And(HaveField("Tenants", Equal(ids[:1])), HaveField("Waiting", Equal(ids[2:]))))
+}
+
 // hostileMetadata is what public metadata can be where somebody means harm, as JSON.
 var hostileMetadata = []struct {
 	about, metadata string
