@@ -58,7 +58,7 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 	}
 	held, waiting := t.places.divide(all, c.class.Name)
 	if most := spec.MaxTenantsPerCreator; most > 0 && held[tenant.CreatorOf(c.owner)] >= int(most) {
-		return noPlace(c.class), nil
+		return noPlace(c), nil
 	}
 	free := len(all)
 	if spec.MaxTenants != nil {
@@ -72,7 +72,7 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 		return "", err
 	}
 	if !next {
-		return noPlace(c.class), nil
+		return noPlace(c), nil
 	}
 	t.places.given[c.owner.GetUID()] = c.class.Name
 	return "", nil
@@ -85,15 +85,15 @@ func limited(class *clerkv1alpha1.ClerkTenantClass) bool {
 
 // noPlace tells how many tenants a class may have. It is the same whichever bound is the one that keeps an owner waiting:
 // nobody looks at an owner again when it becomes the other one.
-func noPlace(class *clerkv1alpha1.ClerkTenantClass) string {
+func noPlace(c *claim) string {
 	var bounds []string
-	if class.Spec.MaxTenants != nil {
-		bounds = append(bounds, fmt.Sprintf("%d tenants", *class.Spec.MaxTenants))
+	if most := c.class.Spec.MaxTenants; most != nil {
+		bounds = append(bounds, fmt.Sprintf("%d tenants", *most))
 	}
-	if most := class.Spec.MaxTenantsPerCreator; most > 0 {
-		bounds = append(bounds, fmt.Sprintf("%d tenants that one user created", most))
+	if most := c.class.Spec.MaxTenantsPerCreator; most > 0 {
+		bounds = append(bounds, fmt.Sprintf("%d that %s created", most, tenant.CreatorOf(c.owner)))
 	}
-	return fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have %s", class.Name, strings.Join(bounds, " and "))
+	return fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have %s", c.class.Name, strings.Join(bounds, ", and "))
 }
 
 // divide divides all owners of a kind into those that have a place in a class, counted by their creators, and those that

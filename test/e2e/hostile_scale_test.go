@@ -163,7 +163,7 @@ func TestHostileCreator_cannotFillAClass(t *testing.T) {
 	late, lateIDs := w.organizationsBy(ada.ID, 1)
 	all := slices.Concat(ids, lateIDs)
 	class := w.class(all, func(class *clerkv1alpha1.ClerkTenantClass) {
-		class.Spec.MaxTenants, class.Spec.MaxTenantsPerCreator = new(int32(10)), new(int32(3))
+		class.Spec.MaxTenants, class.Spec.MaxTenantsPerCreator = new(int32(10)), 3
 	})
 
 	f := w.flood(w.creations(crowd))
@@ -179,7 +179,7 @@ func TestHostileCreator_cannotFillAClass(t *testing.T) {
 	}, soon).Should(Equal(admin), "whoever comes last does not wait for the crowd")
 	w.Eventually(f.done).Should(Receive(BeNil()))
 
-	told := fmt.Sprintf("ClerkTenantClass %s may have 3 tenants that %s created, which others of them are or become first; it waits",
+	told := fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have 10 tenants, and 3 that %s created; it waits",
 		class.Name, mallory.ID)
 	settled := And(HaveField("Tenants", HaveLen(3)), HaveField("Waiting", HaveLen(crowdSize-3)),
 		HaveField("Told", Equal(sets.New(told))))
@@ -208,7 +208,7 @@ func TestHostileCreator_waitsBehindThoseWithFewerTenants(t *testing.T) {
 	w.Eventually(w.standing(ids)).Should(And(HaveField("Tenants", HaveLen(4)), HaveField("Waiting", HaveLen(crowdSize-4))))
 	w.Eventually(w.flood(w.creations(append(adas, graces...))).done).Should(Receive(BeNil()))
 	w.Eventually(w.standing(all)).Should(And(HaveField("Waiting", HaveLen(crowdSize-2)), HaveField("Told",
-		Equal(sets.New(fmt.Sprintf("ClerkTenantClass %s may have 4 tenants and has no place for this one; it waits", class.Name))))))
+		Equal(sets.New(fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have 4 tenants; it waits", class.Name))))))
 
 	first, err := w.standing(ids)()
 	w.Expect(err).NotTo(HaveOccurred())
