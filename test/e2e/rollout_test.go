@@ -168,7 +168,7 @@ func (w *world) populateClass(change func(*clerkv1alpha1.ClerkTenantClass)) (
 	w.t.Helper()
 	organizations, ids := w.organizationsBy(payload.NewID("user"), rolloutSize)
 	usernames := map[string]string{}
-	var people []delivery.Message
+	people := make([]delivery.Message, 0, 2*len(organizations))
 	for _, o := range organizations {
 		u := w.newUser()
 		usernames[o.ID] = clerkv1alpha1.DefaultUsernamePrefix + u.ID
