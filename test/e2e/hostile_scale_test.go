@@ -352,8 +352,9 @@ const explosive = `size(organization.publicMetadata.?list.orValue([])) > 0 && or
 func TestHostileExpression_costsNobodyElse(t *testing.T) {
 	w := newWorld(t)
 	list := map[string]any{"list": make([]int, 2000)}
-	// Each evaluation that reaches the limit takes about a tenth of a second, so that a few are enough to be noticed.
-	crowd, ids := w.organizationsBy(payload.NewID("user"), crowdSize/5)
+	// Each evaluation that reaches the limit takes about a tenth of a second of a core, and each change of any class tries all
+	// of them twice: a few are enough to be noticed.
+	crowd, ids := w.organizationsBy(payload.NewID("user"), crowdSize/10)
 	served, servedIDs := w.organizationsBy(payload.NewID("user"), 1)
 	for i := range crowd {
 		crowd[i].PublicMetadata = list
@@ -404,8 +405,8 @@ func (w *world) ownCluster() {
 }
 
 const (
-	// churned users join one organization, and one in leaversOf of them leaves it again soon. With CHURN_MEMBERS=10000 that
-	// takes more than three minutes on two cores, which three processes share: as many as this take less than one.
+	// churned users join one organization, and one in leaversOf of them leaves it again soon. CHURN_MEMBERS=10000 plays a
+	// large one; on two cores that takes more than three minutes, and as many as this about one.
 	churned   = 3000
 	leaversOf = 5
 	// leavesAfter is how many others join in between.
