@@ -64,6 +64,10 @@ type claim struct {
 	passedOver string
 }
 
+// maxPassedOver is how many classes an owner is told of that could not tell whether they select it: a condition has only so
+// much room, and each may have cost as much as an evaluation may.
+const maxPassedOver = 3
+
 // claimOf collects what decides on an owner's tenant.
 func (t *tenancy) claimOf(ctx context.Context, o owner) (c *claim, err error) {
 	c = &claim{owner: o}
@@ -77,8 +81,9 @@ func (t *tenancy) claimOf(ctx context.Context, o owner) (c *claim, err error) {
 	if c.class = t.selectors.Select(classes, o); c.class != nil {
 		return c, nil
 	}
-	for i := range classes {
+	for i, told := 0, 0; i < len(classes) && told < maxPassedOver; i++ {
 		if _, err := t.selectors.Selects(&classes[i], o); err != nil {
+			told++
 			c.passedOver += fmt.Sprintf("; the expression of ClerkTenantClass %s cannot be evaluated for it: %v", classes[i].Name, err)
 		}
 	}

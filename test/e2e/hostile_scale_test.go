@@ -386,6 +386,19 @@ func TestHostileExpression_costsNobodyElse(t *testing.T) {
 	w.Expect(other).NotTo(BeEmpty())
 }
 
+// However many classes cannot tell whether they select an organization, it is told of no more than its condition holds.
+func TestHostileExpressions_leaveRoomForTheConditions(t *testing.T) {
+	w := newWorld(t)
+	o := w.newOrganization("many")
+	for range 300 {
+		w.class([]string{o.ID}, func(class *clerkv1alpha1.ClerkTenantClass) {
+			class.Spec.Selector.Expression = "organization.publicMetadata.missing == 'x'"
+		})
+	}
+	w.happen("organization.created", o.Data())
+	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+}
+
 // ownCluster gives the test a control plane and a manager of its own, as the other tests would have to live with what it
 // leaves.
 func (w *world) ownCluster() {
