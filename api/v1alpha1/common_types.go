@@ -27,12 +27,12 @@ const (
 )
 
 const (
-	// AnnotationOwnerUID on a namespace is the UID of the ClerkOrganization that it was created for. It is written
-	// in the call that creates the namespace and proves, together with the name, who the namespace belongs to until
-	// the namespace's own UID stands in the organization's status.
+	// AnnotationOwnerUID on a namespace is the UID of the ClerkOrganization or ClerkUser that it was made for. It is written
+	// in the call that creates the namespace. That there is one, which only the operator and who manages tenants may write,
+	// proves together with name and labels whose the namespace is; after a restore the UID itself can be an old one.
 	AnnotationOwnerUID = GroupName + "/owner-uid"
-	// AnnotationRetain with the value "true" on a ClerkOrganization keeps its namespace for good when the
-	// organization is deleted.
+	// AnnotationRetain with the value "true" on a ClerkOrganization or ClerkUser keeps its namespace for good when it is
+	// deleted.
 	AnnotationRetain = GroupName + "/retain"
 	// AnnotationSuspend with the value "true" on a ClerkOrganization, or a ClerkUser with a namespace of its own, takes
 	// everybody's access to the tenant away and keeps its data.

@@ -69,7 +69,11 @@ func (s *Syncer) FetchUser(
 	}
 	from := source(config)
 	from.EventTime = readAt
-	return s.storePresent(ctx, user.Object(from))
+	present := user.Object(from)
+	if err := s.storePresent(ctx, present); err != nil {
+		return err
+	}
+	return s.refreshBilling(ctx, config, api, present)
 }
 
 // storePresent writes a state that was read for its own sake.

@@ -30,6 +30,8 @@ func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkorganization").
 		For(&clerkv1alpha1.ClerkOrganization{}, builder.WithPredicates(specChanged())).
+		Watches(&clerkv1alpha1.ClerkOrganization{}, revoking(&handler.EnqueueRequestForObject{}, isClosed),
+			builder.WithPredicates(changed(func(o client.Object) any { return isClosed(o) }))).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{},
 			revoking(handler.EnqueueRequestsFromMapFunc(membershipToOrganization), always),
 			builder.WithPredicates(specChanged())).

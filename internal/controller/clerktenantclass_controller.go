@@ -4,8 +4,10 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -148,6 +150,10 @@ const maxTried = 100
 // unevaluated tells of one of those for whom a class's expression cannot be evaluated: the first, since an expression that
 // costs too much is not to be tried on all of them.
 func (r *ClerkTenantClassReconciler) unevaluated(class *clerkv1alpha1.ClerkTenantClass, owners []owner) string {
+	if class.Spec.Selector == nil || class.Spec.Selector.Expression == "" {
+		return ""
+	}
+	slices.SortFunc(owners, func(a, b owner) int { return cmp.Compare(a.GetClerkID(), b.GetClerkID()) })
 	for _, o := range owners[:min(len(owners), maxTried)] {
 		if _, err := r.selectors.Selects(class, o); err != nil {
 			return fmt.Sprintf("; its expression cannot be evaluated for %s, and perhaps others, which it does not select: %v",

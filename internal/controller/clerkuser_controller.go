@@ -43,6 +43,8 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkuser").
 		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(specChanged())).
+		Watches(&clerkv1alpha1.ClerkUser{}, revoking(&handler.EnqueueRequestForObject{}, isSuspendedOrDeleting),
+			builder.WithPredicates(changed(accessOfUser))).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, handler.EnqueueRequestsFromMapFunc(membershipToUser),
 			builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkTombstone{}, handler.EnqueueRequestsFromMapFunc(tombstoned(clerk.KindUser)),
@@ -103,13 +105,14 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		if !dead {
 			memberships = nil // the user is deleted here and not in Clerk, where the memberships go on
 		}
-		return r.reconcileDelete(ctx, user, memberships, bindings)
+		return r.reconcileDelete(ctx, user, memberships, bindings, dead)
 	}
 	if err := r.ensureFinalizer(ctx, user, clerkv1alpha1.FinalizerUser); err != nil {
 		return ctrl.Result{}, err
 	}
-	reconcileUserStatus(user, memberships, bindings)
-	return r.reconcileTenant(ctx, user)
+	result, err = r.reconcileTenant(ctx, user)
+	reconcileUserStatus(user, memberships, bindings, err)
+	return outcome(err, result)
 }
 
 // waits are why a user may have no namespace with nothing being wrong with the user: NamespaceReady and AccessReady tell.
@@ -118,19 +121,19 @@ var waits = []string{
 	clerkv1alpha1.ReasonInstanceNotFound,
 }
 
-// reconcileTenant makes the user's own namespace, where a class asks for it. What goes wrong there is told in Ready, too,
-// unless that tells something of access already.
+// reconcileTenant makes the user's own namespace, where a class asks for it. A user who is suspended is made none.
 func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1alpha1.ClerkUser) (ctrl.Result, error) {
 	c, err := r.claimOf(ctx, user)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if status := user.GetTenantStatus(); c.class == nil && status.Namespace.Name == "" && status.PendingTenantClass == "" {
+	if user.Status.Namespace.Name == "" && (c.class == nil || user.Suspended()) {
 		if namespace, err := r.findNamespace(ctx, user); err != nil || namespace == nil {
 			user.Status.TenantStatus = clerkv1alpha1.TenantStatus{}
 			for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
 				meta.RemoveStatusCondition(&user.Status.Conditions, conditionType)
 			}
+			r.places.leave(user.UID)
 			return ctrl.Result{}, err
 		}
 	}
@@ -139,16 +142,13 @@ func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1
 	for _, role := range decision.ClusterRoles {
 		granted[role] = []string{user.Spec.UserID}
 	}
-	err = r.provision(ctx, c, granted)
-	if err != nil && !user.Suspended() && !slices.ContainsFunc(waits, func(reason string) bool { return hasReason(err, reason) }) {
-		setFailed(user, clerkv1alpha1.ConditionReady, err)
-	}
-	return outcome(err, ctrl.Result{RequeueAfter: resyncInterval})
+	return ctrl.Result{RequeueAfter: resyncInterval}, r.provision(ctx, c, granted)
 }
 
-// reconcileUserStatus sets a user's status from the memberships and bindings that name the user.
+// reconcileUserStatus sets a user's status from the memberships and bindings that name the user, and from what is wrong
+// with the user's own namespace.
 func reconcileUserStatus(
-	user *clerkv1alpha1.ClerkUser, memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int,
+	user *clerkv1alpha1.ClerkUser, memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int, err error,
 ) {
 	organizations := sets.New[string]()
 	for i := range memberships {
@@ -162,7 +162,10 @@ func reconcileUserStatus(
 	if user.Suspended() {
 		user.Status.State = clerkv1alpha1.ClerkUserSuspended
 	}
+	waiting := slices.ContainsFunc(waits, func(reason string) bool { return hasReason(err, reason) })
 	switch {
+	case err != nil && !waiting && !user.Suspended():
+		setFailed(user, clerkv1alpha1.ConditionReady, err)
 	case !user.Suspended():
 		setReady(user, metav1.ConditionTrue, clerkv1alpha1.ReasonActive, "the user may hold access")
 	case bindings > 0:
@@ -174,10 +177,11 @@ func reconcileUserStatus(
 }
 
 // reconcileDelete cascades to the user's memberships, since Clerk does not promise an event for each, takes the user's own
-// namespace away, and lets the user go when all bindings that name the user are gone, too.
+// namespace away, and lets the user go when all bindings that name the user are gone, too. A user who is deleted here and
+// not in Clerk comes back: the namespace is kept, and found then.
 func (r *ClerkUserReconciler) reconcileDelete(
 	ctx context.Context, user *clerkv1alpha1.ClerkUser,
-	memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int,
+	memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int, dead bool,
 ) (ctrl.Result, error) {
 	remaining := 0
 	cascade := func() error {
@@ -203,6 +207,9 @@ func (r *ClerkUserReconciler) reconcileDelete(
 		return nil
 	}
 	user.Status.ObservedGeneration = user.Generation
+	if !dead {
+		return r.leave(ctx, user, release)
+	}
 	return r.teardown(ctx, user, cascade, release)
 }
 

@@ -6,6 +6,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -83,6 +84,16 @@ func (p *planner) Create(ctx context.Context, o client.Object, _ ...client.Creat
 func (p *planner) Delete(_ context.Context, o client.Object, _ ...client.DeleteOption) error {
 	p.note(planDelete, p.name(o))
 	return nil
+}
+
+// Update is not how tenants are written.
+func (*planner) Update(context.Context, client.Object, ...client.UpdateOption) error {
+	return errors.New("planning: an update cannot be planned")
+}
+
+// DeleteAllOf is not how tenants are written.
+func (*planner) DeleteAllOf(context.Context, client.Object, ...client.DeleteAllOfOption) error {
+	return errors.New("planning: a deletion of many cannot be planned")
 }
 
 // Patch notes a change.
@@ -192,7 +203,8 @@ func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) 
 	plan := planner.plan()
 	c.owner.GetTenantStatus().Plan = plan
 	if c.class == nil && len(plan.Changes) == 0 {
-		return shadow.withoutClass(ctx, c) // it is nobody's tenant, and there is nothing to take away
+		setNoClass(c.owner) // it is nobody's tenant, and there is nothing to take away
+		return nil
 	}
 	message := fmt.Sprintf("mode Observe: %d objects would be created, %d changed and %d deleted; status.plan names them",
 		*plan.Create, *plan.Change, *plan.Delete)

@@ -60,6 +60,10 @@ func (b *base) finish(
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if result.RequeueAfter > catchUpInterval {
+		// It would keep the priority that it came with, for good, and a later event can only raise it.
+		result.Priority = new(rolloutPriority)
+	}
 	return result, nil
 }
 

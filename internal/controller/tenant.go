@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,8 +116,7 @@ func (t *tenancy) provision(ctx context.Context, c *claim, granted tenant.Grants
 }
 
 func (t *tenancy) enforce(ctx context.Context, c *claim, granted tenant.Grants) (err error) {
-	status := c.owner.GetTenantStatus()
-	status.PendingTenantClass = ""
+	c.owner.GetTenantStatus().PendingTenantClass = ""
 	switch {
 	case c.class == nil:
 		err = t.withoutClass(ctx, c)
@@ -125,8 +125,15 @@ func (t *tenancy) enforce(ctx context.Context, c *claim, granted tenant.Grants) 
 	case suspended(c.owner, c.config):
 		err = t.suspend(ctx, c)
 	default:
-		err = t.admitted(ctx, c, granted)
+		return t.brought(c, t.admitted(ctx, c, granted))
 	}
+	t.places.leave(c.owner.GetUID())
+	return err
+}
+
+// brought notes which state of the class was brought to a tenant, unless that is tried again.
+func (t *tenancy) brought(c *claim, err error) error {
+	status := c.owner.GetTenantStatus()
 	switch _, stalls := stalledOnly(err); {
 	case status.TenantClass == "":
 		status.TenantClassGeneration = 0
@@ -240,12 +247,15 @@ func (t *tenancy) suspend(ctx context.Context, c *claim) error {
 
 // withoutClass takes everybody's access away and keeps the data.
 func (t *tenancy) withoutClass(ctx context.Context, c *claim) error {
-	c.owner.GetTenantStatus().TenantClass = ""
-	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(c.owner, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass,
-			"no ClerkTenantClass selects it")
-	}
+	c.owner.GetTenantStatus().TenantClass, c.owner.GetTenantStatus().TenantClassGeneration = "", 0
+	setNoClass(c.owner)
 	return t.revokeAll(ctx, c)
+}
+
+func setNoClass(o owner) {
+	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
+		setCondition(o, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, "no ClerkTenantClass selects it")
+	}
 }
 
 // revokeAll takes everybody's access to a tenant away.
@@ -263,9 +273,12 @@ func (b *base) classesFor(ctx context.Context, kind clerkv1alpha1.TenantKind) ([
 	if err := b.client.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing classes: %w", err)
 	}
-	return slices.DeleteFunc(slices.Clone(all.Items), func(class clerkv1alpha1.ClerkTenantClass) bool {
+	classes := slices.DeleteFunc(slices.Clone(all.Items), func(class clerkv1alpha1.ClerkTenantClass) bool {
 		return class.TenantKind() != kind
-	}), nil
+	})
+	// The cache has no order, and what is told of several must not change from time to time.
+	slices.SortFunc(classes, func(a, b clerkv1alpha1.ClerkTenantClass) int { return cmp.Compare(a.Name, b.Name) })
+	return classes, nil
 }
 
 // classOf returns the class that selects an owner, to be read only; nil when none does.

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -86,7 +88,8 @@ func converge[T any, P interface {
 			errs = append(errs, mirror.DeleteObject(ctx, c, object))
 		}
 	}
-	for name, desired := range wanted {
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		desired := wanted[name]
 		err := convergeOne(ctx, c, found[name], desired, extract)
 		switch {
 		case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):

@@ -33,6 +33,11 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 		if namespace, err = t.adoptable(ctx, c.owner); err != nil {
 			return nil, err
 		}
+		if namespace != nil { // nothing is done in it before it is the owner's
+			if err := t.applyNamespace(ctx, namespace, tenant.Namespace(namespace.Name, c.owner, c.class)); err != nil {
+				return nil, err
+			}
+		}
 	}
 	name := tenant.NamespaceName(c.class.Spec.Namespace.Prefix, c.owner)
 	switch {

@@ -40,6 +40,13 @@ func (p *places) clone() *places {
 	return &places{given: maps.Clone(p.given)}
 }
 
+// leave takes the place back that was given to an owner and not used.
+func (p *places) leave(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.given, uid)
+}
+
 // admit gives an owner a place in its class, or says why it has to wait. Who has a place and no namespace, as when its name
 // is taken, keeps it.
 func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) {
@@ -52,11 +59,12 @@ func (t *tenancy) admit(ctx context.Context, c *claim) (wait string, err error) 
 	if t.places.given[c.owner.GetUID()] == c.class.Name {
 		return "", nil
 	}
+	delete(t.places.given, c.owner.GetUID()) // one in another class
 	all, err := t.owners(ctx, c.class.TenantKind())
 	if err != nil {
 		return "", err
 	}
-	held, waiting := t.places.divide(all, c.class.Name)
+	held, waiting := t.places.divide(all, c)
 	if most := spec.MaxTenantsPerCreator; most > 0 && held[tenant.CreatorOf(c.owner)] >= int(most) {
 		return noPlace(c), nil
 	}
@@ -96,9 +104,10 @@ func noPlace(c *claim) string {
 	return fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have %s", c.class.Name, strings.Join(bounds, ", and "))
 }
 
-// divide divides all owners of a kind into those that have a place in a class, counted by their creators, and those that
-// have none in any.
-func (p *places) divide(all []owner, class string) (held map[string]int, waiting []tenant.Owner) {
+// divide divides all owners of a kind into those that have a place in a claim's class, counted by their creators, and those
+// that have none in any, and the claim's own owner.
+func (p *places) divide(all []owner, c *claim) (held map[string]int, waiting []tenant.Owner) {
+	class := c.class.Name
 	held = map[string]int{}
 	exists := make(map[types.UID]bool, len(all))
 	for _, o := range all {
@@ -108,6 +117,8 @@ func (p *places) divide(all []owner, class string) (held map[string]int, waiting
 			delete(p.given, uid) // its status says it
 		}
 		switch given := p.given[uid]; {
+		case uid == c.owner.GetUID():
+			waiting = append(waiting, o)
 		case cmp.Or(status.TenantClass, given) == class:
 			held[tenant.CreatorOf(o)]++
 		case status.TenantClass == "" && given == "" && o.GetDeletionTimestamp().IsZero():
@@ -137,21 +148,14 @@ func (t *tenancy) isNext(
 	if err != nil {
 		return false, err
 	}
-	ready := map[string]*clerkv1alpha1.ClerkInstance{}
+	able := t.able(ctx, c)
 	selected := make([]tenant.Owner, 0, len(waiting))
 	for _, o := range waiting {
-		name := o.GetMirrored().InstanceName
-		if _, known := ready[name]; !known {
-			config, orphaned, err := t.configOf(ctx, o)
-			if err != nil {
-				return false, err
-			}
-			ready[name] = config
-			if orphaned || config.Observes() && !c.config.Observes() {
-				ready[name] = nil
-			}
+		can, err := able(o)
+		if err != nil {
+			return false, err
 		}
-		if ready[name] == nil || suspended(o, ready[name]) {
+		if !can {
 			continue
 		}
 		if class := t.selectors.Select(classes, o); class != nil && class.Name == c.class.Name {
@@ -162,6 +166,29 @@ func (t *tenancy) isNext(
 	return slices.ContainsFunc(inTurn[:min(free, len(inTurn))], func(o tenant.Owner) bool {
 		return o.GetUID() == c.owner.GetUID()
 	}), nil
+}
+
+// able says of owners whether they can take a place now.
+func (t *tenancy) able(ctx context.Context, c *claim) func(tenant.Owner) (bool, error) {
+	type state struct {
+		config   *clerkv1alpha1.ClerkInstance
+		orphaned bool
+	}
+	instances := map[string]state{}
+	return func(o tenant.Owner) (bool, error) {
+		name := o.GetMirrored().InstanceName
+		of, known := instances[name]
+		if !known {
+			var err error
+			if of.config, of.orphaned, err = t.configOf(ctx, o); err != nil {
+				return false, err
+			}
+			instances[name] = of
+		}
+		user, isUser := o.(*clerkv1alpha1.ClerkUser)
+		observed := of.config.Observes() && !c.config.Observes()
+		return !of.orphaned && !observed && !suspended(o, of.config) && !(isUser && user.Suspended()), nil
+	}
 }
 
 // owners lists the owners of a kind from the cache, to be read only.

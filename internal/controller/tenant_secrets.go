@@ -28,6 +28,9 @@ import (
 // deleted. A Secret that may not be copied keeps none of the others back.
 func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *corev1.Namespace) error {
 	copies, unshared := t.copies(ctx, c, namespace.Name)
+	if _, stalls := stalledOnly(unshared); unshared != nil && !stalls {
+		return unshared // what could not be read is not taken away
+	}
 	status := c.owner.GetTenantStatus()
 	secrets := append([]*corev1ac.SecretApplyConfiguration{tenant.Secret(namespace.Name, c.owner, c.config)}, copies...)
 	hash, err := tenant.Hash(secrets, string(namespace.UID))
@@ -40,22 +43,24 @@ func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *cor
 	var names []string
 	var errs []error
 	for _, secret := range secrets {
-		errs = append(errs, t.applySecret(ctx, secret))
+		errs = append(errs, t.applySecret(ctx, secret, isWritten(status, *secret.Name)))
 		if *secret.Name != tenant.SecretName {
 			names = append(names, *secret.Name)
 		}
 	}
 	for _, name := range status.Secrets {
-		if !slices.Contains(names, name) {
-			errs = append(errs, t.deleteSecret(ctx, namespace.Name, name))
+		if slices.Contains(names, name) {
+			continue
+		}
+		if err := t.deleteSecret(ctx, namespace.Name, name); err != nil {
+			errs, names = append(errs, err), append(names, name) // it is still there, and must not be forgotten
 		}
 	}
+	status.Secrets = names
 	if err := errors.Join(errs...); err != nil {
-		// What is there in spite of the error must not be forgotten.
-		status.Secrets = slices.Compact(slices.Sorted(slices.Values(append(names, status.Secrets...))))
 		return errors.Join(err, unshared)
 	}
-	status.SecretHash, status.Secrets = hash, names
+	status.SecretHash = hash
 	t.secrets.done(c.owner.GetUID())
 	return unshared
 }
@@ -82,8 +87,20 @@ func (t *tenancy) copies(
 	return copies, errors.Join(errs...)
 }
 
-func (t *tenancy) applySecret(ctx context.Context, secret *corev1ac.SecretApplyConfiguration) error {
+// isWritten says whether the operator has written a Secret of a name.
+func isWritten(status *clerkv1alpha1.TenantStatus, name string) bool {
+	return name == tenant.SecretName && status.SecretHash != "" || slices.Contains(status.Secrets, name)
+}
+
+// applySecret writes a Secret. One of the operator's own whose type has changed, which cannot be, is made anew.
+func (t *tenancy) applySecret(ctx context.Context, secret *corev1ac.SecretApplyConfiguration, ours bool) error {
 	err := t.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+	if ours && apierrors.IsInvalid(err) {
+		if err := t.deleteSecret(ctx, *secret.Namespace, *secret.Name); err != nil {
+			return err
+		}
+		err = t.client.Apply(ctx, secret, client.FieldOwner(tenant.FieldOwner), client.ForceOwnership)
+	}
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil // the namespace's deletion brings the organization back here

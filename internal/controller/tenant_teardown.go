@@ -48,8 +48,30 @@ func (t *tenancy) teardown(ctx context.Context, o owner, cascade, release func()
 			return result, err
 		}
 	}
-	t.secrets.forget(o.GetUID())
+	t.forget(o)
 	return ctrl.Result{}, release()
+}
+
+// leave takes the access to an owner's tenant away and lets the owner go: the owner is deleted here and not in Clerk, and the
+// namespace is to be found when it is back.
+func (t *tenancy) leave(ctx context.Context, o owner, release func() error) (ctrl.Result, error) {
+	config, _, err := t.configOf(ctx, o)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !config.Observes() {
+		if _, again, err := t.disconnect(ctx, o); err != nil || again {
+			return ctrl.Result{RequeueAfter: catchUpInterval}, err
+		}
+	}
+	t.forget(o)
+	return ctrl.Result{}, release()
+}
+
+// forget drops what is remembered of an owner that goes.
+func (t *tenancy) forget(o owner) {
+	t.secrets.forget(o.GetUID())
+	t.places.leave(o.GetUID())
 }
 
 // disconnect takes everybody's access to a deleted owner's tenant away and returns the namespace, nil when there is none.

@@ -97,6 +97,11 @@ func isSuspendedOrDeleting(o client.Object) bool {
 	return ok && (user.Suspended() || !user.DeletionTimestamp.IsZero())
 }
 
+// isClosed says whether nobody is to have access to an organization any more, for now or for good.
+func isClosed(o client.Object) bool {
+	return !o.GetDeletionTimestamp().IsZero() || o.GetAnnotations()[clerkv1alpha1.AnnotationSuspend] == "true"
+}
+
 func always(client.Object) bool { return true }
 
 // requestFor is a request for the object that mirrors an ID.
@@ -267,7 +272,7 @@ func accessOfOrganization(o client.Object) any {
 		ready = &metav1.Condition{}
 	}
 	return []any{
-		organization.DeletionTimestamp.IsZero(), organization.Status.TenantClass, organization.Status.Namespace,
+		isClosed(organization), organization.Status.TenantClass, organization.Status.Namespace,
 		ready.Status, ready.Reason,
 	}
 }

@@ -62,3 +62,26 @@ func TestSelectors_explainWithoutValues(t *testing.T) {
 		g.Expect(err.Error()).NotTo(ContainSubstring("pro"))
 	}
 }
+
+// What is remembered of an owner is for exactly this version of it, and of the classes.
+func TestSelectors_rememberUntilSomethingChanges(t *testing.T) {
+	g, s := NewWithT(t), selectors(t)
+	pro, free := selecting("organization.plan == 'pro'"), selecting("organization.plan == 'free'")
+	pro.Name, pro.UID, free.Name, free.UID = "pro", "1", "free", "2"
+	classes := []clerkv1alpha1.ClerkTenantClass{pro, free}
+	o := organization()
+	o.ResourceVersion, o.Spec.Billing.Plan = "1", "pro"
+	for range 2 {
+		g.Expect(s.Select(classes, o)).To(HaveField("Name", "pro"))
+	}
+	o.Spec.Billing.Plan = "free"
+	g.Expect(s.Select(classes, o)).To(HaveField("Name", "pro"), "without another version it is the same object")
+	o.ResourceVersion = "2"
+	g.Expect(s.Select(classes, o)).To(HaveField("Name", "free"))
+	classes[1].Spec.Selector.Expression, classes[1].Generation = "false", 2
+	g.Expect(s.Select(classes, o)).To(BeNil())
+	g.Expect(s.Select(classes[:1], o)).To(BeNil())
+	o.UID = "another"
+	o.Spec.Billing.Plan = "pro"
+	g.Expect(s.Select(classes, o)).To(HaveField("Name", "pro"))
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/cel-go/cel"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -22,6 +23,8 @@ const (
 	maxCost = 100_000
 	// maxCompiled bounds how many expressions are kept compiled.
 	maxCompiled = 1000
+	// maxSelected bounds for how many owners the class is remembered.
+	maxSelected = 100_000
 )
 
 // variables are what an expression is about, by what its class is for.
@@ -30,13 +33,18 @@ var variables = map[clerkv1alpha1.TenantKind]string{
 	clerkv1alpha1.TenantsUsers:         "user",
 }
 
-// Selectors evaluates the expressions of classes. Each is compiled once. It is safe for concurrent use.
+// Selectors evaluates the expressions of classes. Each is compiled once, and which class selects an owner is remembered
+// until the owner or a class changes. It is safe for concurrent use.
 type Selectors struct {
 	envs map[clerkv1alpha1.TenantKind]*cel.Env
 
 	mu       sync.Mutex
 	compiled map[source]compiled
+	selected map[types.UID]selection
 }
+
+// selection is the class that selected a version of an owner, of a version of all classes; empty for none.
+type selection struct{ owner, classes, class string }
 
 // source is an expression and what it is about.
 type source struct {
@@ -51,7 +59,7 @@ type compiled struct {
 
 // NewSelectors returns an empty set of expressions.
 func NewSelectors() (*Selectors, error) {
-	s := &Selectors{envs: map[clerkv1alpha1.TenantKind]*cel.Env{}, compiled: map[source]compiled{}}
+	s := &Selectors{envs: map[clerkv1alpha1.TenantKind]*cel.Env{}, compiled: map[source]compiled{}, selected: map[types.UID]selection{}}
 	for kind, name := range variables {
 		env, err := cel.NewEnv(cel.OptionalTypes(), cel.Variable(name, cel.MapType(cel.StringType, cel.DynType)))
 		if err != nil {
@@ -101,6 +109,45 @@ func build(env *cel.Env, expression string) compiled {
 // name; nil when none does. A class that is being deleted selects nothing, and neither does one whose expression cannot
 // be evaluated for the owner.
 func (s *Selectors) Select(classes []clerkv1alpha1.ClerkTenantClass, owner Owner) *clerkv1alpha1.ClerkTenantClass {
+	if owner.GetUID() == "" || owner.GetResourceVersion() == "" {
+		return s.selectAnew(classes, owner)
+	}
+	now := selection{owner: owner.GetResourceVersion(), classes: versionOf(classes)}
+	s.mu.Lock()
+	known, ok := s.selected[owner.GetUID()]
+	s.mu.Unlock()
+	if now.class = known.class; !ok || known != now {
+		class := s.selectAnew(classes, owner)
+		now.class = ""
+		if class != nil {
+			now.class = class.Name
+		}
+		s.mu.Lock()
+		if len(s.selected) >= maxSelected {
+			clear(s.selected)
+		}
+		s.selected[owner.GetUID()] = now
+		s.mu.Unlock()
+		return class
+	}
+	for i := range classes {
+		if classes[i].Name == now.class {
+			return &classes[i]
+		}
+	}
+	return nil
+}
+
+// versionOf tells apart every state of classes.
+func versionOf(classes []clerkv1alpha1.ClerkTenantClass) string {
+	var version []byte
+	for i := range classes {
+		version = fmt.Appendf(version, "%s %d %t,", classes[i].UID, classes[i].Generation, classes[i].DeletionTimestamp.IsZero())
+	}
+	return string(version)
+}
+
+func (s *Selectors) selectAnew(classes []clerkv1alpha1.ClerkTenantClass, owner Owner) *clerkv1alpha1.ClerkTenantClass {
 	var selected *clerkv1alpha1.ClerkTenantClass
 	for i := range classes {
 		class := &classes[i]

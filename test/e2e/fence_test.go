@@ -206,6 +206,17 @@ func (w *world) share() *corev1.Secret {
 	return secret
 }
 
+// born is a namespace as the operator makes one, with a level of pod security.
+func born(organizationID, level string) *corev1.Namespace {
+	namespace := namespaceObject(newName())
+	namespace.Labels = managed(organizationID)
+	namespace.Annotations = map[string]string{clerkv1alpha1.AnnotationOwnerUID: "somebody"}
+	if level != "" {
+		namespace.Labels["pod-security.kubernetes.io/enforce"] = level
+	}
+	return namespace
+}
+
 // foreign makes a namespace that is no tenant's.
 func (w *world) foreign(labels map[string]string) *corev1.Namespace {
 	w.t.Helper()
@@ -228,6 +239,9 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 	system := secretObject("kube-system", newName(), nil)
 	w.create(system)
 	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: get(w, organizationObject(o.ID)).Status.TenantClass}}
+	adoptable := namespaceObject(newName())
+	adoptable.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptBy: other.ID}
+	w.create(adoptable)
 	unowned := namespaceObject(newName())
 	anonymous := namespaceObject(newName())
 	anonymous.Annotations = map[string]string{clerkv1alpha1.AnnotationOwnerUID: "somebody"}
@@ -252,6 +266,7 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 		{"a binding in one that has the labels", create(bindingOf(pretender.Name, "clerk-admin", "admin", clerkUser)), byWrites},
 		{"a Secret in kube-system", create(secretObject("kube-system", newName(), labels)), byWrites},
 		{"a Secret in default", create(secretObject("default", newName(), labels)), byWrites},
+		{"a binding at home", create(bindingOf(installation.Namespace, "clerk-admin", "admin", clerkUser)), byBindings},
 		{"a quota in default", create(&corev1.ResourceQuota{ObjectMeta: metaOf("default", "clerk-quota", labels)}), byWrites},
 
 		{"a Group in a tenant", create(bindingOf(name, "clerk-x", "admin",
@@ -271,6 +286,11 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 		{"a namespace without an owner", create(unowned), byNamespaces},
 		{"a namespace without an organization", create(anonymous), byNamespaces},
 		{"a namespace of the platform's", create(platform), byNamespaces},
+		{"a namespace for privileged pods", create(born(o.ID, "privileged")), byNamespaces},
+		{"a namespace without pod security", create(born(o.ID, "")), byNamespaces},
+		{"privileged pods in a tenant", merge(namespaceObject(name), `{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`), byNamespaces},
+		{"no pod security in a tenant", merge(namespaceObject(name), `{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":null}}}`), byNamespaces},
+		{"adopting what another may adopt", merge(adoptable, tenantLabels), byNamespaces},
 		{"deleting a foreign namespace", remove(foreign), byNamespaces},
 		{"deleting one that has the labels", remove(pretender), byNamespaces},
 		{"giving a tenant to another organization", merge(namespaceObject(name),
@@ -311,9 +331,7 @@ func TestFence_whatTheOperatorNeedsWorks(t *testing.T) {
 	labels := managed(o.ID)
 	c := w.asOperator()
 	made := secretObject(name, "made", labels)
-	fresh := namespaceObject(newName())
-	fresh.Labels = managed(payload.NewID("org"))
-	fresh.Annotations = map[string]string{clerkv1alpha1.AnnotationOwnerUID: "somebody"}
+	fresh := born(payload.NewID("org"), "restricted")
 	grace := bindingOf(name, "clerk-probe", "edit", userSubject("clerk:user_2grace"))
 	grace.Labels = map[string]string{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy} // the manager leaves it alone
 	const annotated = `{"metadata":{"annotations":{"example.com/probe":"x"}}}`
@@ -511,6 +529,8 @@ func TestFence_onlyTheOperatorMakesTenants(t *testing.T) {
 		{"a label of a tenant's that guards nothing", merge(namespace, `{"metadata":{"labels":{"team":"a"}}}`), ""},
 		{"labelling a foreign namespace", merge(foreign, string(label)), byProtectedNS},
 		{"annotating a foreign namespace", merge(foreign, annotate), byProtectedNS},
+		{"labelling it as a user's", merge(foreign, `{"metadata":{"labels":{"clerk-operator.dev/user-id":"user_2x"}}}`), byProtectedNS},
+		{"letting a foreign namespace be adopted", merge(foreign, `{"metadata":{"annotations":{"clerk-operator.dev/adopt-by":"`+o.ID+`"}}}`), byProtectedNS},
 		{"labelling it by its status", mergeStatus(foreign, string(label)), byProtectedNS},
 		{"a namespace with an organization", create(claimed), byProtectedNS},
 		{"a namespace with an owner", create(owned), byProtectedNS},

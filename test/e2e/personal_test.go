@@ -112,3 +112,47 @@ func TestPersonal_withoutAClassThereIsNone(t *testing.T) {
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)))
 	w.Expect(get(w, namespaceObject(name)).DeletionTimestamp).To(BeNil())
 }
+
+func TestPersonal_aUserDeletedByHandComesBackToTheNamespace(t *testing.T) {
+	w := newWorld(t)
+	u := w.user()
+	w.forUser(u.ID)
+	name := w.personal(u.ID)
+	w.Eventually(w.level(u.ID, name)).Should(Equal(edit))
+	uid := get(w, namespaceObject(name)).UID
+
+	w.Expect(suite.client.Delete(t.Context(), userObject(u.ID))).To(Succeed())
+	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Expect(w.levelOf(u.ID, name)).To(Equal(none))
+	w.Consistently(stored(w, namespaceObject(name))).Should(HaveField("DeletionTimestamp", BeNil()), "it is not deleted in Clerk")
+	w.happen("user.updated", u.Data())
+	w.Expect(w.personal(u.ID)).To(Equal(name))
+	w.Eventually(w.level(u.ID, name)).Should(Equal(edit))
+	w.Expect(get(w, namespaceObject(name)).UID).To(Equal(uid))
+}
+
+func TestPersonal_whoIsBannedIsMadeNone(t *testing.T) {
+	w := newWorld(t)
+	u := w.newUser()
+	u.Banned = true
+	w.happen("user.created", u.Data())
+	class := w.forUser(u.ID, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
+	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
+	w.Consistently(stored(w, userObject(u.ID))).Should(HaveField("Status.Namespace.Name", BeEmpty()))
+	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.Banned = false }))).To(Equal("applied"))
+	w.personal(u.ID)
+	w.Eventually(stored(w, class)).Should(HaveField("Status.Tenants", HaveValue(BeEquivalentTo(1))))
+}
+
+// What is wrong with the namespace is told, and told once: a status that says the same is not written.
+func TestPersonal_aFailureIsToldOnce(t *testing.T) {
+	w := newWorld(t)
+	u := w.user()
+	w.forUser(u.ID, func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Secrets = []clerkv1alpha1.ClerkTenantClassSecret{{Name: "not-there"}}
+	})
+	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretNotShared))
+	before := get(w, userObject(u.ID)).Status
+	w.annotate(userObject(u.ID), "example.com/look", "again")
+	w.Consistently(stored(w, userObject(u.ID))).Should(HaveField("Status", before))
+}
