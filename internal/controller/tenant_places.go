@@ -186,8 +186,9 @@ func (t *tenancy) able(ctx context.Context, c *claim) func(tenant.Owner) (bool, 
 			instances[name] = of
 		}
 		user, isUser := o.(*clerkv1alpha1.ClerkUser)
+		banned := isUser && user.Suspended()
 		observed := of.config.Observes() && !c.config.Observes()
-		return !of.orphaned && !observed && !suspended(o, of.config) && !(isUser && user.Suspended()), nil
+		return !of.orphaned && !observed && !suspended(o, of.config) && !banned, nil
 	}
 }
 
