@@ -12,7 +12,9 @@ import (
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
@@ -112,4 +114,19 @@ func TestExpiry(t *testing.T) {
 			NewWithT(t).Expect(expiry(tombstone)).To(BeTemporally("==", tc.want))
 		})
 	}
+}
+
+// An item that comes back by itself would keep the priority of the event that it came with first, for good.
+func TestFinish_whatComesBackLaterWaitsForEverythingElse(t *testing.T) {
+	g, b := NewWithT(t), &base{written: newWritten(clock.RealClock{})}
+	finish := func(after time.Duration) *int {
+		user := &clerkv1alpha1.ClerkUser{}
+		result, err := b.finish(t.Context(), user, user.DeepCopy(), ctrl.Result{RequeueAfter: after}, nil)
+		g.Expect(err).NotTo(HaveOccurred())
+		return result.Priority
+	}
+	g.Expect(finish(resyncInterval)).To(HaveValue(Equal(rolloutPriority)))
+	g.Expect(finish(recheckInterval)).To(HaveValue(Equal(rolloutPriority)))
+	g.Expect(finish(catchUpInterval)).To(BeNil(), "what is urgent stays so until the cache has caught up")
+	g.Expect(finish(0)).To(BeNil())
 }

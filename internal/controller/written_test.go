@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	testingclock "k8s.io/utils/clock/testing"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
@@ -35,7 +35,7 @@ func TestWritten_isAheadUntilTheCacheShowsIt(t *testing.T) {
 }
 
 func TestWritten_forgetsWhatNobodyReadsAnyMore(t *testing.T) {
-	g, now := NewWithT(t), testingclock.NewFakePassiveClock(time.Unix(0, 0))
+	g, now := NewWithT(t), clocktesting.NewFakePassiveClock(time.Unix(0, 0))
 	w := newWritten(now)
 	for i := range 20 * sweepWritten {
 		now.SetTime(now.Now().Add(forgetWritten / sweepWritten))
