@@ -4,9 +4,9 @@
 package clerk
 
 import (
+	"bytes"
 	"encoding/json"
-	"fmt"
-	"strings"
+	"unicode/utf8"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	kjson "k8s.io/apimachinery/pkg/util/json"
@@ -43,25 +43,23 @@ func metadata(raw json.RawMessage) (*apiextensionsv1.JSON, bool) {
 	if err != nil {
 		return nil, false
 	}
-	normalised = escape(normalised)
+	normalised = readable(normalised)
 	if longestKey(normalised) > maxMetadataKey {
 		return nil, false
 	}
 	return &apiextensionsv1.JSON{Raw: normalised}, true
 }
 
-// escape makes valid JSON valid YAML of the same meaning. The API server reads an apply as YAML, which does not have some
-// characters that JSON has, and takes another for the end of a line.
-func escape(raw []byte) []byte {
-	var escaped strings.Builder
-	for _, r := range string(raw) {
+// readable makes valid JSON valid YAML of the same meaning, but for characters that JSON has and YAML has not, or takes for
+// the end of a line: they become U+FFFD. The API server reads an apply as YAML, and kubectl -o yaml could not print what
+// holds them, nor anything that is listed with it.
+func readable(raw []byte) []byte {
+	return bytes.Map(func(r rune) rune {
 		if r >= '\u007f' && r <= '\u009f' || r == '\ufeff' || r == '\ufffe' || r == '\uffff' {
-			fmt.Fprintf(&escaped, `\u%04x`, r)
-		} else {
-			escaped.WriteRune(r)
+			return utf8.RuneError
 		}
-	}
-	return []byte(escaped.String())
+		return r
+	}, raw)
 }
 
 // longestKey returns how long the longest key of JSON without white space is, as it is written.
