@@ -28,7 +28,10 @@ func metadata(raw json.RawMessage) (*apiextensionsv1.JSON, bool) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, true
 	}
-	if len(raw) > maxMetadata || depth(raw) > maxMetadataDepth {
+	if len(raw) > maxMetadata {
+		return nil, false
+	}
+	if depth, _ := measure(raw); depth > maxMetadataDepth {
 		return nil, false
 	}
 	var object map[string]any
@@ -44,7 +47,7 @@ func metadata(raw json.RawMessage) (*apiextensionsv1.JSON, bool) {
 		return nil, false
 	}
 	normalised = readable(normalised)
-	if longestKey(normalised) > maxMetadataKey {
+	if _, longestKey := measure(normalised); longestKey > maxMetadataKey {
 		return nil, false
 	}
 	return &apiextensionsv1.JSON{Raw: normalised}, true
@@ -62,9 +65,9 @@ func readable(raw []byte) []byte {
 	}, raw)
 }
 
-// longestKey returns how long the longest key of JSON without white space is, as it is written.
-func longestKey(raw []byte) int {
-	var start, longest int
+// measure returns how deep valid JSON nests and, where it has no white space, how long its longest key is as it is written.
+func measure(raw []byte) (deepest, longestKey int) {
+	var current, start int
 	var inString, escaped bool
 	for i, c := range raw {
 		switch {
@@ -74,28 +77,10 @@ func longestKey(raw []byte) int {
 			escaped = c == '\\'
 			inString = c != '"'
 			if !inString && i+1 < len(raw) && raw[i+1] == ':' {
-				longest = max(longest, i-start-1)
+				longestKey = max(longestKey, i-start-1)
 			}
 		case c == '"':
 			inString, start = true, i
-		}
-	}
-	return longest
-}
-
-// depth returns how deep valid JSON nests.
-func depth(raw []byte) int {
-	var current, deepest int
-	var inString, escaped bool
-	for _, c := range raw {
-		switch {
-		case escaped:
-			escaped = false
-		case inString:
-			escaped = c == '\\'
-			inString = c != '"'
-		case c == '"':
-			inString = true
 		case c == '{' || c == '[':
 			current++
 			deepest = max(deepest, current)
@@ -103,5 +88,5 @@ func depth(raw []byte) int {
 			current--
 		}
 	}
-	return deepest
+	return deepest, longestKey
 }

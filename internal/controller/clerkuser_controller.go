@@ -130,7 +130,7 @@ func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1
 	if user.Status.Namespace.Name == "" && (c.class == nil || user.Suspended()) {
 		if namespace, err := r.findNamespace(ctx, user); err != nil || namespace == nil {
 			user.Status.TenantStatus = clerkv1alpha1.TenantStatus{}
-			for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
+			for _, conditionType := range tenantConditions {
 				meta.RemoveStatusCondition(&user.Status.Conditions, conditionType)
 			}
 			r.places.leave(user.UID)

@@ -5,7 +5,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,11 +104,7 @@ func (p *planner) Patch(_ context.Context, o client.Object, _ client.Patch, _ ..
 // Apply notes a creation or a change, by whether the cache holds the object.
 func (p *planner) Apply(ctx context.Context, desired runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
 	object := &unstructured.Unstructured{}
-	encoded, err := json.Marshal(desired)
-	if err != nil {
-		return fmt.Errorf("planning: %w", err)
-	}
-	if err := json.Unmarshal(encoded, &object.Object); err != nil {
+	if err := convert(desired, &object.Object); err != nil {
 		return fmt.Errorf("planning: %w", err)
 	}
 	exists, err := p.exists(ctx, object)
@@ -211,9 +206,7 @@ func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) 
 	if err != nil {
 		message += "; " + err.Error()
 	}
-	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(c.owner, conditionType, metav1.ConditionUnknown, clerkv1alpha1.ReasonObserving, "mode Observe: nothing is changed")
-	}
+	setTenant(c.owner, metav1.ConditionUnknown, clerkv1alpha1.ReasonObserving, "mode Observe: nothing is changed")
 	return stalled(clerkv1alpha1.ReasonObserving, resyncInterval, "%s", message)
 }
 

@@ -253,8 +253,16 @@ func (t *tenancy) withoutClass(ctx context.Context, c *claim) error {
 }
 
 func setNoClass(o owner) {
-	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(o, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, "no ClerkTenantClass selects it")
+	setTenant(o, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, "no ClerkTenantClass selects it")
+}
+
+// tenantConditions are those that an owner has beside Ready if it has, or is to have, a tenant.
+var tenantConditions = []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady}
+
+// setTenant sets all of them to the same.
+func setTenant(o owner, status metav1.ConditionStatus, reason, message string) {
+	for _, conditionType := range tenantConditions {
+		setCondition(o, conditionType, status, reason, message)
 	}
 }
 

@@ -219,9 +219,7 @@ func ownersOf[T any, P interface {
 func pending(c *claim, wait string) error {
 	c.owner.GetTenantStatus().TenantClass = ""
 	c.owner.GetTenantStatus().PendingTenantClass = c.class.Name
-	for _, conditionType := range []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady} {
-		setCondition(c.owner, conditionType, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
-	}
+	setTenant(c.owner, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
 	return stalled(clerkv1alpha1.ReasonPending, 0, "%s; it waits", wait)
 }
 

@@ -16,8 +16,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,41 +44,17 @@ func (w *world) guardrails(namespace string) map[string]string {
 	} {
 		w.Expect(suite.client.List(w.t.Context(), list, client.InNamespace(namespace),
 			client.MatchingLabels{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy})).To(Succeed())
-		for _, o := range objectsOf(list) {
+		w.Expect(meta.EachListItem(list, func(item runtime.Object) error {
+			o := item.(client.Object)
 			state := string(o.GetUID()) + " " + o.GetResourceVersion()
 			if quota, ok := o.(*corev1.ResourceQuota); ok {
 				state = fmt.Sprint(quota.UID, quota.Spec.Hard)
 			}
 			states[fmt.Sprintf("%T %s", o, o.GetName())] = state
-		}
+			return nil
+		})).To(Succeed())
 	}
 	return states
-}
-
-func objectsOf(list client.ObjectList) (objects []client.Object) {
-	switch list := list.(type) {
-	case *corev1.ResourceQuotaList:
-		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
-		}
-	case *corev1.LimitRangeList:
-		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
-		}
-	case *networkingv1.NetworkPolicyList:
-		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
-		}
-	case *corev1.SecretList:
-		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
-		}
-	case *rbacv1.RoleBindingList:
-		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
-		}
-	}
-	return objects
 }
 
 // classOf reads the class that an organization is a tenant of.
