@@ -300,7 +300,7 @@ func refuse(t *testing.T, g Gomega, id string) {
 	}
 	g.Eventually(func() error {
 		return api.Create(t.Context(), probe.DeepCopy(), client.DryRunAll)
-	}).WithTimeout(20 * time.Second).Should(MatchError(ContainSubstring("denied request")))
+	}).WithTimeout(30 * time.Second).Should(MatchError(ContainSubstring("denied request")))
 }
 
 func TestTimestamps_writtenByHandDoNotStopTheReading(t *testing.T) {

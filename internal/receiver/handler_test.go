@@ -298,7 +298,7 @@ func TestReport_tellsOfEventsAndFailures(t *testing.T) {
 		g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: "pinned"}, config)).To(Succeed())
 		g.Expect(config.Status.Failures).To(HaveLen(clerkv1alpha1.MaxFailures))
 		g.Expect(config.Status.Failures[0].MessageID).To(Equal(run+"_5"), "the oldest go first")
-	}).WithTimeout(20 * time.Second).Should(Succeed())
+	}).WithTimeout(30 * time.Second).Should(Succeed())
 	g.Expect(config.Status.LastEventTime.Time).To(BeTemporally("==", at))
 	report.Failure("pinned", clerkv1alpha1.DeliveryFailure{MessageID: "msg_last", Reason: "NoID", Time: metav1.NewTime(at)})
 	cancel()

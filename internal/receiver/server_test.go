@@ -42,7 +42,7 @@ func startServer(
 	t.Cleanup(cancel)
 	ended = make(chan error, 1)
 	go func() { ended <- server.Start(ctx) }()
-	g.Eventually(func() error { return server.Check(nil) }).WithTimeout(10 * time.Second).Should(Succeed())
+	g.Eventually(func() error { return server.Check(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
 	return server, cancel, ended
 }
 
@@ -70,23 +70,23 @@ func TestServer_finishesWhatIsInFlight(t *testing.T) {
 	}()
 	_, err = body.Write(m.Body[:10])
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Eventually(func() float64 { return inFlight(g, registry) }).WithTimeout(10 * time.Second).Should(BeEquivalentTo(1))
+	g.Eventually(func() float64 { return inFlight(g, registry) }).WithTimeout(30 * time.Second).Should(BeEquivalentTo(1))
 
 	cancel()
-	g.Eventually(func() error { return server.Check(nil) }).Should(MatchError(ContainSubstring("shutting down")))
+	g.Eventually(func() error { return server.Check(nil) }).WithTimeout(30 * time.Second).Should(MatchError(ContainSubstring("shutting down")))
 	g.Eventually(func() error {
 		connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Addr().String())
 		if err == nil {
 			_ = connection.Close()
 		}
 		return err
-	}).WithTimeout(10 * time.Second).Should(HaveOccurred())
+	}).WithTimeout(30 * time.Second).Should(HaveOccurred())
 	g.Expect(ended).NotTo(Receive(), "it waits for the delivery")
 	_, err = body.Write(m.Body[10:])
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(body.Close()).To(Succeed())
-	g.Eventually(answered).WithTimeout(10 * time.Second).Should(Receive(Or(Equal(http.StatusOK), Equal(http.StatusServiceUnavailable))))
-	g.Eventually(ended).WithTimeout(10 * time.Second).Should(Receive(Succeed()))
+	g.Eventually(answered).WithTimeout(30 * time.Second).Should(Receive(Or(Equal(http.StatusOK), Equal(http.StatusServiceUnavailable))))
+	g.Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(Succeed()))
 }
 
 // inFlight is what the metric says.

@@ -134,11 +134,11 @@ func TestFaults_hold(t *testing.T) {
 	c.Inject(clerkfake.Fault{Block: block, Delay: time.Millisecond})
 	answered := make(chan int)
 	go func() { answered <- ask(t, c, "/v1/users").status }()
-	g.Eventually(c.Requests).Should(HaveLen(1))
+	g.Eventually(c.Requests).WithTimeout(30 * time.Second).Should(HaveLen(1))
 	g.Expect(c.Requests()[0].Status).To(BeZero())
 	g.Consistently(answered, 50*time.Millisecond).ShouldNot(Receive())
 	close(block)
-	g.Eventually(answered).Should(Receive(Equal(200)))
+	g.Eventually(answered).WithTimeout(30 * time.Second).Should(Receive(Equal(200)))
 
 	c.ClearFaults()
 	c.Inject(clerkfake.Fault{Block: make(chan struct{})})
