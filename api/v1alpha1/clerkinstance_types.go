@@ -268,7 +268,7 @@ const (
 )
 
 // ClerkInstanceSyncStage is how far a sync has come.
-// +kubebuilder:validation:Enum=Organizations;Memberships;Users;Deletions
+// +kubebuilder:validation:Enum=Organizations;Memberships;Users;Deletions;Plans
 type ClerkInstanceSyncStage string
 
 // The stages of a sync, in their order.
@@ -281,6 +281,8 @@ const (
 	SyncUsers ClerkInstanceSyncStage = "Users"
 	// SyncDeletions asks for each object that was not listed whether it is gone, and deletes it if so.
 	SyncDeletions ClerkInstanceSyncStage = "Deletions"
+	// SyncPlans lists the items of subscriptions.
+	SyncPlans ClerkInstanceSyncStage = "Plans"
 )
 
 // ClerkInstanceSyncProgress is a sync that is not finished, and where another leader takes it up. A number that is absent

@@ -40,7 +40,7 @@ type deaths struct {
 	judged bool
 }
 
-// conclude ends a run: first what was too young to be judged, then what is gone.
+// conclude ends the listings: first what was too young to be judged, then what is gone.
 func (s *Syncer) conclude(ctx context.Context, run *Run) (Next, error) {
 	if run.deaths == nil {
 		deaths, err := s.suspect(ctx, run)
@@ -64,6 +64,10 @@ func (s *Syncer) conclude(ctx context.Context, run *Run) (Next, error) {
 	}
 	if err := s.bury(ctx, run); err != nil {
 		return Next{}, err
+	}
+	if run.full() {
+		run.Progress.Stage = clerkv1alpha1.SyncPlans
+		return Next{}, nil
 	}
 	return Next{Done: true}, nil
 }

@@ -145,9 +145,7 @@ func isGone(err error) bool {
 func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
 	if !run.counted {
 		run.counted = true
-		if n, err := run.api.CountUsers(ctx); err == nil { // it is for the percentage only
-			run.totals[clerkv1alpha1.SyncUsers] = int64(n)
-		}
+		run.totals[clerkv1alpha1.SyncUsers] = countUsers(ctx, run.api)
 	}
 	page, err := read(ctx, run)
 	if err != nil {
@@ -178,6 +176,20 @@ func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
 	return nil
 }
 
+// maxCounting is how long a sync waits for the number of users.
+const maxCounting = 5 * time.Second
+
+// countUsers returns how many users there are; 0 where Clerk does not tell, since it is for the percentage only.
+func countUsers(ctx context.Context, api *clerkapi.Client) int64 {
+	ctx, cancel := context.WithTimeout(ctx, maxCounting)
+	defer cancel()
+	n, err := api.CountUsers(ctx)
+	if err != nil {
+		return 0
+	}
+	return int64(n)
+}
+
 // maxStepsBack is how often a sync reads rows again that moved under it before it lets them be.
 const maxStepsBack = 20
 
@@ -200,22 +212,27 @@ func (r *Run) advance(page batch, end bool) {
 		r.seen[o.Kind].Insert(o.ID)
 	}
 	p := &r.Progress
-	read := int64(page.from+page.listed) - p.Offset
-	p.Offset += read
-	p.Done += read
+	r.count(int64(page.from+page.listed) - p.Offset)
 	r.outcome.Refused += page.unusable
 	if p.Stage == clerkv1alpha1.SyncUsers && len(page.objects) > 0 {
 		p.After = page.objects[len(page.objects)-1].ID
 	}
+	if end {
+		p.Stage = stages[slices.Index(stages, p.Stage)+1]
+		p.Offset, p.After = 0, ""
+	}
+}
+
+// count notes how many rows of a listing were read.
+func (r *Run) count(rows int64) {
+	p := &r.Progress
+	p.Offset += rows
+	p.Done += rows
 	p.Total = 0
 	for _, n := range r.totals {
 		p.Total += n
 	}
 	p.Total = max(p.Total, p.Done)
-	if end {
-		p.Stage = stages[slices.Index(stages, p.Stage)+1]
-		p.Offset, p.After = 0, ""
-	}
 }
 
 // store writes what of a page is not stored.
@@ -224,7 +241,7 @@ func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
 	group.SetLimit(writers)
 	for _, o := range page.objects {
 		group.Go(func() error {
-			if wanted, err := s.wanted(ctx, run, o); err != nil || !wanted {
+			if wanted, err := s.wanted(ctx, run, o.Kind, o.ID); err != nil || !wanted {
 				return err
 			}
 			return s.storeOne(ctx, run, o, page.readAt)
@@ -234,18 +251,21 @@ func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
 }
 
 // wanted says whether an object is to be mirrored: where only members are, a user has to be one.
-func (s *Syncer) wanted(ctx context.Context, run *Run, o *clerk.Object) (bool, error) {
-	if o.Kind != clerk.KindUser || run.config.UserMirror() == clerkv1alpha1.UserMirrorAll || run.members.Has(o.ID) {
+func (s *Syncer) wanted(ctx context.Context, run *Run, kind clerk.Kind, id string) (bool, error) {
+	if kind != clerk.KindUser || run.config.UserMirror() == clerkv1alpha1.UserMirrorAll || run.members.Has(id) {
 		return true, nil
 	}
-	return s.mirror.HasMembership(ctx, run.config.Name, o.ID)
+	return s.mirror.HasMembership(ctx, run.config.Name, id)
 }
 
 // storeOne writes an object that differs from what is stored. One that changed a moment ago waits for its webhook first.
 func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt time.Time) error {
 	difference, err := s.mirror.Compare(ctx, o)
-	if err != nil || difference == mirror.Same || difference == mirror.Dead {
+	switch {
+	case err != nil || difference == mirror.Same:
 		return err
+	case difference == mirror.Dead:
+		return s.noteBuried(ctx, run, o)
 	}
 	if run.judging() && o.UpdatedAt.After(readAt.Add(-settleTime)) && !readAt.IsZero() {
 		run.mu.Lock()
@@ -254,6 +274,19 @@ func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt
 		return nil
 	}
 	return s.apply(ctx, run, o, difference)
+}
+
+// noteBuried counts an object that Clerk has although it was deleted here before the sync began.
+func (s *Syncer) noteBuried(ctx context.Context, run *Run, o *clerk.Object) error {
+	tombstone, err := s.mirror.Tombstone(ctx, o.InstanceName, o.ID)
+	if err != nil || tombstone == nil || !tombstone.CreationTimestamp.Before(run.Progress.StartedAt) {
+		return err
+	}
+	log.FromContext(ctx).Info("Clerk has what was deleted here; see docs/backfill.md", "id", o.ID)
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	run.outcome.Buried++
+	return nil
 }
 
 // apply writes an object. What the cluster cannot hold is counted and left out, and so is what is on its way out here.

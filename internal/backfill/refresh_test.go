@@ -49,13 +49,13 @@ func TestRefresh_storesWhatClerkSays(t *testing.T) {
 func TestRefresh_readsThePlan(t *testing.T) {
 	w := newWorld(t)
 	acme := w.tenant(1)
+	w.full()
 	w.clerk.Subscribe(acme.ID, clerkfake.FreePlan)
 	w.clerk.Subscribe(acme.ID, "pro")
-	w.full()
 	organization := func() *clerkv1alpha1.ClerkOrganization {
 		return mirroredOrganizationOf(w, acme.ID).(*clerkv1alpha1.ClerkOrganization)
 	}
-	w.Expect(organization().Spec.Billing).To(BeZero(), "a sync reads no plans")
+	w.Expect(organization().Spec.Billing).To(BeZero())
 	refresh := func() error {
 		_, err := w.syncer.Refresh(t.Context(), w.config, w.api, organization())
 		return err

@@ -115,8 +115,14 @@ type Run struct {
 	young   []*clerk.Object
 	deaths  *deaths
 
+	// youngPlans are of payers whose plan changed a moment ago; plansListed says that all have been read.
+	youngPlans  []*clerk.Subscription
+	plansListed bool
+
 	mu      sync.Mutex // guards what follows, which a page's objects are counted in side by side
 	outcome Outcome
+	// planned are the payers whose plan was written, which is counted once, however many pages have items of theirs.
+	planned sets.Set[string]
 }
 
 // Outcome is what a run has come to.
@@ -125,6 +131,8 @@ type Outcome struct {
 	Written map[clerk.Kind]int
 	// Refused counts the objects that the cluster cannot hold.
 	Refused int
+	// Buried counts the objects that Clerk lists and that were deleted here before.
+	Buried int
 	// Unlisted counts the objects that the listings lacked and that are not proven to be gone.
 	Unlisted int
 	// Held are the IDs that are proven to be gone and are too many to be deleted, by kind.
@@ -149,6 +157,7 @@ func (s *Syncer) NewRun(
 			clerk.KindUser: sets.New[string](), clerk.KindOrganization: sets.New[string](), clerk.KindMembership: sets.New[string](),
 		},
 		members: sets.New[string](),
+		planned: sets.New[string](),
 		outcome: Outcome{Written: map[clerk.Kind]int{}, Held: map[clerk.Kind][]string{}, Allowed: map[clerk.Kind]int{}},
 	}
 	if before.Type == clerkv1alpha1.SyncFull && syncType == clerkv1alpha1.SyncFull {
@@ -171,6 +180,14 @@ func (s *Syncer) NewRun(
 func (r *Run) Interrupt() {
 	r.Progress.Interrupted = new(true)
 	r.deaths = nil
+}
+
+// Fail marks a run that a step of failed, so that it did not see everything when it decides what is gone. Once it has
+// decided that, there is nothing to mark.
+func (r *Run) Fail() {
+	if r.Progress.Stage != clerkv1alpha1.SyncPlans {
+		r.Interrupt()
+	}
 }
 
 // Interrupted says whether the run did not see everything.
@@ -215,7 +232,7 @@ type Next struct {
 }
 
 // Step takes a run one step forward. After an error the same step is tried again by the next call; whoever calls it
-// decides whether the run is then Interrupted.
+// decides whether the run then has to Fail.
 func (s *Syncer) Step(ctx context.Context, run *Run) (Next, error) {
 	before := run.written()
 	next, err := s.step(ctx, run)
@@ -226,6 +243,9 @@ func (s *Syncer) Step(ctx context.Context, run *Run) (Next, error) {
 func (s *Syncer) step(ctx context.Context, run *Run) (Next, error) {
 	if read, listing := listings[run.Progress.Stage]; listing {
 		return Next{}, s.list(ctx, run, read)
+	}
+	if run.Progress.Stage == clerkv1alpha1.SyncPlans {
+		return s.readPlans(ctx, run)
 	}
 	return s.conclude(ctx, run)
 }
@@ -244,4 +264,15 @@ func (s *Syncer) wrote(run *Run, kind clerk.Kind, direction Direction) {
 	defer run.mu.Unlock()
 	run.outcome.Written[kind]++
 	s.metrics.wrote(run, kind, direction)
+}
+
+// wrotePlan counts an object whose plan was written.
+func (s *Syncer) wrotePlan(run *Run, of *clerk.Subscription) {
+	run.mu.Lock()
+	isNew := !run.planned.Has(of.PayerID)
+	run.planned.Insert(of.PayerID)
+	run.mu.Unlock()
+	if isNew {
+		s.wrote(run, of.PayerKind, Updated)
+	}
 }

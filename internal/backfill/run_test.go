@@ -117,7 +117,9 @@ func TestStep_readsOnePage(t *testing.T) {
 		{clerkv1alpha1.SyncMemberships, 2, 5, []string{"/v1/organization_memberships?limit=250&offset=0&order_by=%2Bcreated_at"}, true},
 		{clerkv1alpha1.SyncUsers, 0, 6, []string{"/v1/organization_memberships?limit=250&offset=1&order_by=%2Bcreated_at"}, true},
 		{clerkv1alpha1.SyncDeletions, 0, 9, []string{"/v1/users?limit=250&order_by=%2Bcreated_at"}, true},
-		{clerkv1alpha1.SyncDeletions, 0, 9, nil, false},
+		{clerkv1alpha1.SyncPlans, 0, 9, []string{}, false},
+		{clerkv1alpha1.SyncPlans, 0, 9, []string{plansPath + "?include_free=true&limit=250&offset=0&paginated=true"}, false},
+		{clerkv1alpha1.SyncPlans, 0, 9, nil, false},
 	} {
 		next := w.step(run)
 		w.Expect(run.Progress.Stage).To(Equal(want.stage))
@@ -479,8 +481,10 @@ func TestFirstFull_waitsForNothing(t *testing.T) {
 	w.until(run, clerkv1alpha1.SyncDeletions)
 	w.states(stored, young.ID)
 	w.Expect(w.step(run)).To(BeZero(), "who is mirrored and not listed is asked for at once")
-	w.Expect(w.step(run)).To(Equal(Next{Done: true, Wrote: true}))
+	w.Expect(w.step(run)).To(Equal(Next{Wrote: true}))
 	w.states(deleted, nobody.ID)
+	w.Expect(w.step(run)).To(BeZero())
+	w.Expect(w.step(run)).To(Equal(Next{Done: true}))
 }
 
 func TestFull_mirrorsMembersOnly(t *testing.T) {
@@ -568,7 +572,20 @@ func TestFull_bringsNothingBack(t *testing.T) {
 	run := w.full()
 	w.Expect(run.Outcome().Written).To(BeEmpty())
 	w.Expect(run.Outcome().Refused).To(BeZero())
+	w.Expect(run.Outcome().Buried).To(Equal(1), "somebody may want to know")
 	w.Expect(w.versions()).To(Equal(before))
+}
+
+func TestFull_aDeletionThatTheListingDoesNotKnowYetIsNoNews(t *testing.T) {
+	w := newWorld(t)
+	acme := w.tenant(1)
+	w.full()
+	w.clock.SetTime(time.Now().Add(-time.Minute))
+	run := w.begin(clerkv1alpha1.SyncFull)
+	_, err := w.mirror.Delete(t.Context(), w.config.Name, acme.users[0].ID, time.Now())
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(w.finish(run)).To(Succeed())
+	w.Expect(run.Outcome().Buried).To(BeZero())
 }
 
 func TestVerify(t *testing.T) {

@@ -79,11 +79,11 @@ type world struct {
 // option changes the Backend API of a world.
 type option func(*http.Request)
 
-// pagesOf makes the pages of organizations and memberships smaller, of which each has one row of the page before. Those of
-// users end where they are not full, so they stay as they are.
+// pagesOf makes the pages of organizations and memberships smaller, of which each has one row of the page before, and
+// those of plans. Those of users end where they are not full, so they stay as they are.
 func pagesOf(n int) option {
 	return func(r *http.Request) {
-		if strings.Contains(r.URL.Path, "/organization") && r.URL.Query().Has("order_by") {
+		if strings.Contains(r.URL.Path, "/organization") && r.URL.Query().Has("order_by") || r.URL.Path == plansPath {
 			set(r, "limit", strconv.Itoa(n))
 		}
 	}

@@ -135,12 +135,25 @@ func DecodeSubscription(payerID string, data json.RawMessage) (*Subscription, er
 	if err := event.subscribe(payer{UserID: payerID, OrganizationID: payerID}, items); err != nil {
 		return nil, err
 	}
-	for i := range event.Subscription.Items {
-		// Envelopes can be in whole seconds: the event that told the same must not look older.
-		item := &event.Subscription.Items[i]
-		item.EventTime = clerkv1alpha1.NewTimestamp(item.UpdatedAt.Truncate(time.Second))
+	return event.Subscription.read(), nil
+}
+
+// DecodeSubscriptionItem reads an item, which says whose it is, from the Backend API, as DecodeSubscription does.
+func DecodeSubscriptionItem(data json.RawMessage) (*Subscription, error) {
+	var event Event
+	if err := decodeSubscriptionItem(&event, data); err != nil {
+		return nil, err
 	}
-	return event.Subscription, nil
+	return event.Subscription.read(), nil
+}
+
+// read makes items states that no event told of: as new as they are themselves and nothing newer.
+func (s *Subscription) read() *Subscription {
+	for i := range s.Items {
+		// Envelopes can be in whole seconds: the event that told the same must not look older.
+		s.Items[i].EventTime = clerkv1alpha1.NewTimestamp(s.Items[i].UpdatedAt.Truncate(time.Second))
+	}
+	return s
 }
 
 func decodeSubscriptionItem(event *Event, data json.RawMessage) error {

@@ -138,6 +138,12 @@ func TestDecodeSubscription_ofTheBackendAPI(t *testing.T) {
 	told := clerk.MergeBilling(&clerkv1alpha1.Billing{}, event.Subscription)
 	subscription.Items = subscription.Items[:1]
 	g.Expect(clerk.MergeBilling(&told, subscription)).To(Equal(told), "what an event told is no news")
+	listed, err := clerk.DecodeSubscriptionItem(json.RawMessage(`{` + payerData + `,"id":"a","status":"active",` +
+		`"updated_at":1716883200500,"plan":{"slug":"pro","fee":{"amount":2000}}}`))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(listed).To(Equal(subscription))
+	_, err = clerk.DecodeSubscriptionItem(json.RawMessage(`{"id":"a","status":"active","updated_at":1716883200500}`))
+	g.Expect(err).To(MatchError(&clerk.UnusableError{Reason: "NoPayer"}))
 	for _, useless := range []string{`null`, `[]`, `{"items":[{"id":"a/b"}]}`, `{"items":[{"id":"a"}]}`} {
 		_, err := clerk.DecodeSubscription(organizationID, json.RawMessage(useless))
 		g.Expect(err).To(BeAssignableToTypeOf(&clerk.UnusableError{}), useless)

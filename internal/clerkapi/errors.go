@@ -70,16 +70,18 @@ func IsOrganizationsOff(err error) bool {
 	return ok && e.StatusCode == http.StatusForbidden && e.Code == "organization_not_enabled_in_instance"
 }
 
-// isNoBilling says whether an error is Clerk's word that there is no subscription to read. Clerk does not say how it tells
-// that billing is off, so whatever it refuses this way is taken for it.
-func isNoBilling(err error) bool {
+// IsBillingOff says whether an error is Clerk's word that there is no subscription to read, or that nothing answers such
+// questions. Clerk does not say how it tells that billing is off, so whatever it refuses this way is taken for it.
+func IsBillingOff(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Code == "" {
+	if !ok {
 		return false
 	}
 	switch e.StatusCode {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity:
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return true
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity:
+		return e.Code != ""
 	}
 	return false
 }

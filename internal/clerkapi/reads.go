@@ -212,7 +212,7 @@ func (c *Client) Subscription(ctx context.Context, kind clerk.Kind, id string) (
 	}
 	var raw json.RawMessage
 	_, err = c.get(ctx, operation, path, nil, &raw)
-	if isNoBilling(err) {
+	if IsBillingOff(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -223,6 +223,15 @@ func (c *Client) Subscription(ctx context.Context, kind clerk.Kind, id string) (
 		return nil, &Error{Operation: operation, StatusCode: http.StatusOK, cause: ErrMalformed}
 	}
 	return subscription, nil
+}
+
+// SubscriptionItems returns a page of the items of all subscriptions, the newest first, each as a subscription of its own
+// (GET /billing/subscription_items).
+func (c *Client) SubscriptionItems(ctx context.Context, offset int) (Page[*clerk.Subscription], error) {
+	query := url.Values{
+		"limit": {strconv.Itoa(PageSize)}, "offset": {strconv.Itoa(offset)}, "paginated": {"true"}, "include_free": {"true"},
+	}
+	return listOf(ctx, c, "ListSubscriptionItems", "/billing/subscription_items", query, clerk.DecodeSubscriptionItem)
 }
 
 func listQuery(order Order) url.Values {

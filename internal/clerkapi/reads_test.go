@@ -42,6 +42,7 @@ func TestReads_askForWhatClerkDocuments(t *testing.T) {
 			_, _ = c.Subscription(ctx, clerk.KindOrganization, organizationID)
 		}, "/v1/organizations/" + organizationID + "/billing/subscription", ""},
 		"a user's plan":          {func(ctx context.Context, c *Client) { _, _ = c.Subscription(ctx, clerk.KindUser, userID) }, "/v1/users/" + userID + "/billing/subscription", ""},
+		"plans":                  {func(ctx context.Context, c *Client) { _, _ = c.SubscriptionItems(ctx, 250) }, "/v1/billing/subscription_items", "include_free=true&limit=250&offset=250&paginated=true"},
 		"the instance's roles":   {func(ctx context.Context, c *Client) { _, _ = c.Roles(ctx) }, "/v1/organization_roles", "limit=100"},
 		"users from the newest":  {func(ctx context.Context, c *Client) { _, _ = c.Users(ctx, NewestFirst, 0) }, "/v1/users", "limit=250&offset=0&order_by=-created_at"},
 		"users after themselves": {func(ctx context.Context, c *Client) { _, _ = c.UsersAfter(ctx, userID) }, "/v1/users", "limit=250&order_by=%2Bcreated_at&starting_after=" + userID},
@@ -218,6 +219,23 @@ func expectSingleObjects(t *testing.T, g Gomega, client *Client, user clerkfake.
 	g.Expect(IsNotFound(err)).To(BeTrue())
 }
 
+func TestSubscriptionItems_saysWhoPays(t *testing.T) {
+	g := NewWithT(t)
+	s := newStub(t, answer{body: `{"total_count":4,"data":[
+		{"id":"a","updated_at":1716883200500,"payer":{"organization_id":"` + organizationID + `","user_id":null}},
+		{"id":"b","updated_at":1716883200500,"payer":{"organization_id":null,"user_id":"` + userID + `"}},
+		{"id":"c","updated_at":1716883200500},
+		7]}`})
+	page, err := s.client.SubscriptionItems(t.Context(), 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(page.Total).To(Equal(4))
+	g.Expect(page.Listed).To(Equal(4))
+	g.Expect(page.Items).To(HaveExactElements(
+		And(HaveField("PayerKind", clerk.KindOrganization), HaveField("PayerID", organizationID), HaveField("Items", HaveLen(1))),
+		And(HaveField("PayerKind", clerk.KindUser), HaveField("PayerID", userID)),
+	))
+}
+
 func TestSubscription_thereMayBeNone(t *testing.T) {
 	refusal := `{"errors":[{"code":"some_code","message":"no"}]}`
 	for name, tc := range map[string]struct {
@@ -229,7 +247,8 @@ func TestSubscription_thereMayBeNone(t *testing.T) {
 		"one without items":       {answer{body: `{"id":"csub_1","subscription_items":[]}`}, 0, false},
 		"none":                    {answer{status: 404, body: refusal}, -1, false},
 		"billing is off":          {answer{status: 403, body: refusal}, -1, false},
-		"a gateway's 404":         {answer{status: 404, body: `not found`}, 0, true},
+		"a gateway's 404":         {answer{status: 404, body: `not found`}, -1, false},
+		"a gateway's 403":         {answer{status: 403, body: `no`}, 0, true},
 		"a key that is not good":  {answer{status: 401, body: refusal}, 0, true},
 		"items of no use":         {answer{body: `{"id":"csub_1","subscription_items":[{"id":"a/b"}]}`}, 0, true},
 		"nothing that is a thing": {answer{body: `null`}, 0, true},

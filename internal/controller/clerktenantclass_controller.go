@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -49,12 +50,13 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 // for each.
 const countDelay = time.Second
 
-// tenantsOfClass leads from an owner to the classes that it came to, left or waits for, and that were brought to it.
+// tenantsOfClass leads from an owner to the classes that it came to, left or waits for, that were brought to it, and that
+// could not tell whether they select it.
 func tenantsOfClass() handler.EventHandler {
 	enqueue := func(q queue, objects ...client.Object) {
 		for _, o := range objects {
 			status := o.(owner).GetTenantStatus()
-			for _, class := range []string{status.TenantClass, status.PendingTenantClass} {
+			for _, class := range append(passedOverBy(o.(owner)), status.TenantClass, status.PendingTenantClass) {
 				if class != "" {
 					q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKey{Name: class}}, countDelay)
 				}
@@ -72,10 +74,12 @@ func tenantsOfClass() handler.EventHandler {
 	}
 }
 
-// placeOf is what of an owner is counted in its class.
+// placeOf is what of an owner is told by classes.
 func placeOf(o client.Object) any {
 	status := o.(owner).GetTenantStatus()
-	return [3]any{status.TenantClass, status.TenantClassGeneration, status.PendingTenantClass}
+	return [4]any{
+		status.TenantClass, status.TenantClassGeneration, status.PendingTenantClass, strings.Join(passedOverBy(o.(owner)), " "),
+	}
 }
 
 // Reconcile takes one class's status to where it should be.
@@ -148,12 +152,21 @@ func isHeld(o owner) bool {
 const maxTried = 100
 
 // unevaluated tells of one of those for whom a class's expression cannot be evaluated: the first, since an expression that
-// costs too much is not to be tried on all of them.
+// costs too much is not to be tried on all of them. Those who have been told so themselves are tried before others.
 func (r *ClerkTenantClassReconciler) unevaluated(class *clerkv1alpha1.ClerkTenantClass, owners []owner) string {
 	if class.Spec.Selector == nil || class.Spec.Selector.Expression == "" {
 		return ""
 	}
 	slices.SortFunc(owners, func(a, b owner) int { return cmp.Compare(a.GetClerkID(), b.GetClerkID()) })
+	var told, others []owner
+	for _, o := range owners {
+		if slices.Contains(passedOverBy(o), class.Name) {
+			told = append(told, o)
+		} else {
+			others = append(others, o)
+		}
+	}
+	owners = append(told, others...)
 	for _, o := range owners[:min(len(owners), maxTried)] {
 		if _, err := r.selectors.Selects(class, o); err != nil {
 			return fmt.Sprintf("; its expression cannot be evaluated for %s, and perhaps others, which it does not select: %v",

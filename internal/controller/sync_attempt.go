@@ -103,7 +103,7 @@ func (a *attempt) fail(err error, now time.Time) {
 		a.run = nil
 		return
 	}
-	a.run.Interrupt()
+	a.run.Fail()
 }
 
 // conclude ends a run that came to its end, and returns why it is none that counts. After an interrupted one a full one
@@ -308,13 +308,24 @@ func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance) {
 	}
 	setCondition(config, clerkv1alpha1.ConditionBackendAPIReady, metav1.ConditionTrue, clerkv1alpha1.ReasonAuthenticated,
 		"Clerk accepts the secret key of "+a.instanceID)
-	message := "everything that was to be read is mirrored"
-	if outcome.Refused > 0 {
-		message = fmt.Sprintf("all was read; %d objects are left out because the cluster cannot hold them, see the operator's log",
-			outcome.Refused)
-	}
-	setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced, message)
+	setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced, describeOutcome(outcome))
 	a.projectRepairs(config)
+}
+
+// describeOutcome tells what a sync that read everything left out.
+func describeOutcome(outcome backfill.Outcome) string {
+	message := "everything that was to be read is mirrored"
+	if outcome.Refused+outcome.Buried > 0 {
+		message = "all was read"
+	}
+	if outcome.Refused > 0 {
+		message += fmt.Sprintf("; %d objects are left out because the cluster cannot hold them, see the operator's log", outcome.Refused)
+	}
+	if outcome.Buried > 0 {
+		message += fmt.Sprintf("; %d objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log",
+			outcome.Buried)
+	}
+	return message
 }
 
 // projectRepairs tells that webhooks did not deliver. That they do again is shown by a full sync without repairs, or by

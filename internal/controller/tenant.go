@@ -8,11 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -85,10 +87,32 @@ func (t *tenancy) claimOf(ctx context.Context, o owner) (c *claim, err error) {
 	for i, told := 0, 0; i < len(classes) && told < maxPassedOver; i++ {
 		if _, err := t.selectors.Selects(&classes[i], o); err != nil {
 			told++
-			c.passedOver += fmt.Sprintf("; the expression of ClerkTenantClass %s cannot be evaluated for it: %v", classes[i].Name, err)
+			c.passedOver += passedOver(&classes[i], err)
 		}
 	}
 	return c, nil
+}
+
+const passedOverFormat = "; the expression of ClerkTenantClass %s cannot be evaluated for it: "
+
+var passedOverPattern = regexp.MustCompile(fmt.Sprintf(passedOverFormat, `(\S+)`))
+
+// passedOver adds to an owner's condition why a class could not tell.
+func passedOver(class *clerkv1alpha1.ClerkTenantClass, err error) string {
+	return fmt.Sprintf(passedOverFormat, class.Name) + err.Error()
+}
+
+// passedOverBy are the classes that an owner's condition says could not tell whether they select it.
+func passedOverBy(o owner) []string {
+	ready := meta.FindStatusCondition(*o.GetConditions(), clerkv1alpha1.ConditionReady)
+	if ready == nil {
+		return nil
+	}
+	var classes []string
+	for _, match := range passedOverPattern.FindAllStringSubmatch(ready.Message, -1) {
+		classes = append(classes, match[1])
+	}
+	return classes
 }
 
 // configOf returns an owner's instance; an empty one, orphaned, when there is none.

@@ -308,6 +308,15 @@ func DeleteObject(ctx context.Context, c client.Writer, object client.Object) er
 	return nil
 }
 
+// Tombstone returns the tombstone that an instance has of an ID; nil when there is none.
+func (m *Mirror) Tombstone(ctx context.Context, instanceName, id string) (*clerkv1alpha1.ClerkTombstone, error) {
+	tombstone, err := tombstoneOf(ctx, m.client, id)
+	if tombstone != nil && tombstone.Spec.InstanceName != instanceName {
+		tombstone = nil
+	}
+	return tombstone, err
+}
+
 // Deleted says whether any of the IDs has a tombstone of the instance.
 func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids ...string) (bool, error) {
 	for _, id := range ids {

@@ -115,6 +115,7 @@ var endpoints = map[string]func(call) (any, *problem){
 	"organizations/{id}/billing/subscription": call.getSubscription,
 	"organization_memberships":                call.listMemberships,
 	"organization_roles":                      call.listRoles,
+	"billing/subscription_items":              call.listSubscriptionItems,
 }
 
 // answer answers a request from the state, whatever is asked meanwhile.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
 const (
@@ -216,6 +218,36 @@ func (c call) listRoles() (any, *problem) {
 		id:     func(key *string) string { return *key },
 		orders: map[string]func(a, b *string) int{"key": byKey, "name": byKey, "created_at": func(*string, *string) int { return 0 }},
 		data:   func(key *string) object { return c.roleData(*key) },
+	})
+}
+
+// listSubscriptionItems leaves the free ones out unless it is asked for them.
+func (c call) listSubscriptionItems() (any, *problem) {
+	if problem := c.only("limit", "offset", "paginated", "include_free"); problem != nil {
+		return nil, problem
+	}
+	free, problem := c.flag("include_free")
+	if problem != nil {
+		return nil, problem
+	}
+	if _, problem := c.flag("paginated"); problem != nil {
+		return nil, problem
+	}
+	var rows []*payload.SubscriptionItem
+	for _, subscription := range c.subscriptions {
+		for i := range subscription.Items {
+			rows = append(rows, &subscription.Items[i])
+		}
+	}
+	return paged(c, rows, listing[payload.SubscriptionItem]{
+		id: func(i *payload.SubscriptionItem) string { return i.ID },
+		orders: map[string]func(a, b *payload.SubscriptionItem) int{
+			"created_at": func(a, b *payload.SubscriptionItem) int {
+				return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+			},
+		},
+		keep: func(i *payload.SubscriptionItem) bool { return free || i.Amount > 0 },
+		data: func(i *payload.SubscriptionItem) object { return i.Read(c.instanceID) },
 	})
 }
 

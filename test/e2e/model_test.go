@@ -26,7 +26,7 @@ import (
 // The model says what the cluster holds after a history, from what is left in Clerk and from which events arrived. It
 // knows nothing of the order in which they did.
 //
-// Required: what there is in Clerk is mirrored with all that is mirrored of it, and its status tells what the model tells.
+// Required: what there is in Clerk is mirrored with all that is mirrored of it, its plan included, and its status tells what the model tells.
 // An organization that a class selects has its one namespace. A member holds the one ClusterRole of the member's role there,
 // if the user is neither banned nor deprovisioned and the class knows the role. An ID has a tombstone if its deletion's
 // event arrived, or if it was mirrored when a sync found that Clerk has it no more.
@@ -83,6 +83,7 @@ type (
 		ExternalID, Username, Email, FirstName, LastName string
 		EmailVerified, Banned, Deprovisioned             bool
 		Metadata                                         string
+		Plan                                             string
 		CreatedAt, UpdatedAt                             int64
 		State, Ready                                     string
 		Organizations                                    int
@@ -90,7 +91,7 @@ type (
 	organizationDetails struct {
 		Name, Slug, CreatedBy string
 		MaxMemberships        int64
-		Metadata              string
+		Metadata, Plan        string
 		CreatedAt, UpdatedAt  int64
 		Ready                 string
 		Members               int
@@ -108,10 +109,15 @@ type end struct {
 	users         map[string]clerkfake.User
 	organizations map[string]clerkfake.Organization
 	memberships   []clerkfake.Membership
+	// plans are by the ID of the user or the organization.
+	plans map[string]string
 }
 
 func endOf(h *history) end {
-	e := end{users: map[string]clerkfake.User{}, organizations: map[string]clerkfake.Organization{}}
+	e := end{users: map[string]clerkfake.User{}, organizations: map[string]clerkfake.Organization{}, plans: map[string]string{}}
+	for id := range h.names {
+		e.plans[id] = h.clerk.Plan(id)
+	}
 	for _, user := range h.clerk.Users() {
 		if h.names[user.ID] != "" {
 			e.users[user.ID] = user
@@ -154,10 +160,10 @@ func (h *history) model(want facts, mayBeBuried map[string]bool) {
 		want.superseded(m)
 	}
 	for id, user := range h.end.users {
-		want.user(user, organizationsOf[id])
+		want.user(user, h.end.plans[id], organizationsOf[id])
 	}
 	for id, organization := range h.end.organizations {
-		want.organization(organization, membersOf[id], slices.Contains(h.selected, id))
+		want.organization(organization, h.end.plans[id], membersOf[id], slices.Contains(h.selected, id))
 	}
 	for id := range h.names {
 		switch {
@@ -183,12 +189,14 @@ func (h *history) mustBeBuried(id string) bool {
 	return h.isSynced && h.tells(h.sent, id, false)
 }
 
-// tells says whether there is an event of an ID among events: of its deletion, or of its life.
+// tells says whether there is an event of an ID among events: of its deletion, or of its life, to which a plan adds nothing.
 func (h *history) tells(events []clerkfake.Event, id string, ofDeletion bool) bool {
 	return slices.ContainsFunc(events, func(e clerkfake.Event) bool {
-		return isDeletion(e) == ofDeletion && h.about[e.Message.ID] == id
+		return isDeletion(e) == ofDeletion && !isBilling(e) && h.about[e.Message.ID] == id
 	})
 }
+
+func isBilling(event clerkfake.Event) bool { return strings.HasPrefix(event.Type, "subscription") }
 
 func isDeletion(event clerkfake.Event) bool { return strings.HasSuffix(event.Type, ".deleted") }
 
@@ -203,24 +211,31 @@ func (h *history) superseded() []clerkfake.Membership {
 	return found
 }
 
-// subject is the ID that an event is about.
+// subject is the ID that an event is about; that of a plan is about the payer.
 func subject(event clerkfake.Event) string {
 	var body struct {
 		Data struct {
-			ID string `json:"id"`
+			ID    string `json:"id"`
+			Payer struct {
+				UserID         string `json:"user_id"`
+				OrganizationID string `json:"organization_id"`
+			} `json:"payer"`
 		}
 	}
 	if err := json.Unmarshal(event.Message.Body, &body); err != nil {
 		panic(err)
 	}
+	if isBilling(event) {
+		return cmp.Or(body.Data.Payer.OrganizationID, body.Data.Payer.UserID)
+	}
 	return body.Data.ID
 }
 
-func (f facts) user(u clerkfake.User, organizations int) {
+func (f facts) user(u clerkfake.User, plan string, organizations int) {
 	details := userDetails{
 		ExternalID: u.ExternalID, Username: u.Username, Email: u.Email, FirstName: u.FirstName, LastName: u.LastName,
 		EmailVerified: u.Email != "", Banned: u.Banned, Deprovisioned: u.Deprovisioned, Metadata: encoded(u.PublicMetadata),
-		CreatedAt: u.CreatedAt.UnixMilli(), UpdatedAt: u.UpdatedAt.UnixMilli(),
+		Plan: plan, CreatedAt: u.CreatedAt.UnixMilli(), UpdatedAt: u.UpdatedAt.UnixMilli(),
 		State: "Active", Ready: "True Active", Organizations: organizations,
 	}
 	if u.Banned || u.Deprovisioned {
@@ -229,10 +244,10 @@ func (f facts) user(u clerkfake.User, organizations int) {
 	f[fact{"ClerkUser", u.ID}] = fmt.Sprintf("%+v", details)
 }
 
-func (f facts) organization(o clerkfake.Organization, members int, selected bool) {
+func (f facts) organization(o clerkfake.Organization, plan string, members int, selected bool) {
 	details := organizationDetails{
 		Name: o.Name, Slug: o.Slug, CreatedBy: o.CreatedBy, MaxMemberships: int64(o.MaxAllowedMemberships),
-		Metadata: encoded(o.PublicMetadata), CreatedAt: o.CreatedAt.UnixMilli(), UpdatedAt: o.UpdatedAt.UnixMilli(),
+		Metadata: encoded(o.PublicMetadata), Plan: plan, CreatedAt: o.CreatedAt.UnixMilli(), UpdatedAt: o.UpdatedAt.UnixMilli(),
 		Ready: "False NoTenantClass", Members: members,
 	}
 	if selected {
@@ -317,7 +332,7 @@ func (p *permutations) observeUsers(have facts, _ map[string]string) error {
 			ExternalID: spec.ExternalID, Username: spec.Username, Email: spec.Email,
 			FirstName: spec.FirstName, LastName: spec.LastName,
 			EmailVerified: valueOf(spec.EmailVerified), Banned: valueOf(spec.Banned), Deprovisioned: valueOf(spec.Deprovisioned),
-			Metadata:  decoded(spec.PublicMetadata),
+			Metadata: decoded(spec.PublicMetadata), Plan: spec.Billing.Plan,
 			CreatedAt: valueOf(spec.CreatedAt).UnixMilli(), UpdatedAt: spec.UpdatedAt.UnixMilli(),
 			State: string(u.Status.State), Ready: ready(u), Organizations: int(valueOf(u.Status.Organizations)),
 		})
@@ -334,7 +349,7 @@ func (p *permutations) observeOrganizations(have facts, namespaces map[string]st
 		o, spec := &organizations.Items[i], &organizations.Items[i].Spec
 		have.add("ClerkOrganization", spec.OrganizationID, o, organizationDetails{
 			Name: spec.Name, Slug: spec.Slug, CreatedBy: spec.CreatedBy, MaxMemberships: valueOf(spec.MaxAllowedMemberships),
-			Metadata:  decoded(spec.PublicMetadata),
+			Metadata: decoded(spec.PublicMetadata), Plan: spec.Billing.Plan,
 			CreatedAt: valueOf(spec.CreatedAt).UnixMilli(), UpdatedAt: spec.UpdatedAt.UnixMilli(),
 			Ready: ready(o), Members: int(valueOf(o.Status.Members)),
 		})

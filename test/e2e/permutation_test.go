@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,6 +145,10 @@ type permutations struct {
 	histories []*history
 	// owners are the histories by every ID that occurs in them.
 	owners map[string]*history
+
+	mu sync.Mutex
+	// waiting are the events of plans that came before their payer.
+	waiting []clerkfake.Event
 }
 
 // play plays one batch, and then checks it and the batches before it, which nothing of it may have changed.
@@ -232,7 +237,24 @@ func (p *permutations) deliver(batch []*history, of func(*history) []clerkfake.E
 	p.Expect(group.Wait()).To(Succeed())
 }
 
-// send sends one event until it is acknowledged, which it must be for one of the reasons that a good event can have.
+// redeliver sends once more what had to wait for its payer. A payer who is gone from Clerk, and of whom nothing else was
+// heard, is waited for in vain.
+func (p *permutations) redeliver() {
+	p.t.Helper()
+	again := p.waiting
+	p.waiting = nil
+	for _, event := range again {
+		p.Expect(p.send(p.t.Context(), event)).To(Succeed())
+	}
+	for _, event := range p.waiting {
+		id := subject(event)
+		p.Expect(p.owners[id].end.has(id)).To(BeFalse(), "an event of %s still waits for its payer", id)
+	}
+	p.waiting = nil
+}
+
+// send sends one event until it is acknowledged, which it must be for one of the reasons that a good event can have, or has
+// to wait for its payer.
 func (p *permutations) send(ctx context.Context, event clerkfake.Event) error {
 	fail := func(format string, args ...any) error {
 		id := subject(event)
@@ -244,6 +266,11 @@ func (p *permutations) send(ctx context.Context, event clerkfake.Event) error {
 		case err != nil:
 			return fail("%w", err)
 		case answer.Code == http.StatusOK && slices.Contains([]string{"applied", "unchanged", "stale"}, resultOf(answer)):
+			return nil
+		case answer.Code == http.StatusServiceUnavailable && strings.Contains(answer.Body, "payer"):
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.waiting = append(p.waiting, event)
 			return nil
 		case answer.Code != http.StatusServiceUnavailable:
 			return fail("%d %s", answer.Code, answer.Body)
@@ -259,6 +286,7 @@ func (p *permutations) send(ctx context.Context, event clerkfake.Event) error {
 // check waits until the cluster holds what the model says.
 func (p *permutations) check(batch []*history) {
 	p.t.Helper()
+	p.redeliver()
 	want, mayBeBuried := facts{}, map[string]bool{}
 	for _, h := range p.histories {
 		h.model(want, mayBeBuried)
@@ -439,6 +467,8 @@ var happenings = []struct {
 	{3, (*history).changeRole},
 	{2, (*history).leave},
 	{3, (*history).rejoin},
+	{2, (*history).subscribe},
+	{2, (*history).changePlan},
 }
 
 func (h *history) happening() func(*history) bool {
@@ -678,6 +708,34 @@ func (h *history) rejoin() bool {
 	}
 	h.remove(m)
 	return h.add(m.OrganizationID, m.UserID)
+}
+
+func (h *history) subscribe() bool {
+	id, ok := pick(h, slices.Concat(h.users, h.organizations))
+	if !ok {
+		return false
+	}
+	plan := []string{clerkfake.FreePlan, "pro", "team"}[h.random.IntN(3)]
+	h.clerk.Subscribe(id, plan)
+	h.step("%s subscribes to %s", h.names[id], plan)
+	return true
+}
+
+func (h *history) changePlan() bool {
+	id, ok := pick(h, slices.Concat(h.users, h.organizations))
+	if !ok || h.clerk.Plan(id) == "" {
+		return false
+	}
+	change := []struct {
+		about  string
+		change func(*clerkfake.Clerk, string)
+	}{
+		{"owes for", (*clerkfake.Clerk).PastDue}, {"pays for", (*clerkfake.Clerk).Pay},
+		{"cancels", (*clerkfake.Clerk).Cancel}, {"comes to the end of", (*clerkfake.Clerk).End},
+	}[h.random.IntN(4)]
+	change.change(h.clerk, id)
+	h.step("%s %s its plan", h.names[id], change.about)
+	return true
 }
 
 // report tells what happened, what was sent of it and what came of it.

@@ -104,6 +104,17 @@ var lost = []struct {
 		want: func(b *backed, t *team) { b.wantLevels(t, admin, view, edit) },
 	},
 	{
+		about: "the organization buys a plan",
+		happen: func(_ *world, c *clerkfake.Clerk, t *team) error {
+			c.Subscribe(t.ID, clerkfake.FreePlan)
+			c.Subscribe(t.ID, "pro")
+			return nil
+		},
+		want: func(b *backed, t *team) {
+			b.Expect(get(b.world, organizationObject(t.ID)).Spec.Billing).To(HaveField("Plan", "pro"))
+		},
+	},
+	{
 		about: "a user is deleted",
 		happen: func(_ *world, c *clerkfake.Clerk, t *team) error {
 			c.DeleteUser(t.users[0].ID)
@@ -172,7 +183,7 @@ func TestSync_repairsWhatNoWebhookTold(t *testing.T) {
 	}
 	b.becomes(clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonRepairsNeeded)
 	// A membership that goes with its user or organization is not counted: the cluster's own cascade takes it.
-	w.Expect(b.message(clerkv1alpha1.ConditionFresh)).To(ContainSubstring("(4 users, 2 organizations, 6 memberships)"))
+	w.Expect(b.message(clerkv1alpha1.ConditionFresh)).To(ContainSubstring("(4 users, 3 organizations, 6 memberships)"))
 
 	b.resync()
 	b.becomes(clerkv1alpha1.ConditionFresh, metav1.ConditionTrue, clerkv1alpha1.ReasonUpToDate)

@@ -71,24 +71,43 @@ func (s Subscription) Data() map[string]any {
 	return data
 }
 
+// Read returns the item as the Backend API lists it.
+func (i SubscriptionItem) Read(instanceID string) map[string]any {
+	data := i.readWithin(instanceID)
+	payer := payer(i.PayerID, i.CreatedAt)
+	payer["instance_id"] = instanceID
+	for key, value := range payer {
+		if value == "" { // what events hold as an empty string
+			payer[key] = nil
+		}
+	}
+	data["payer"] = payer
+	return data
+}
+
+// readWithin returns the item as the Backend API holds it in its subscription, which says whose it is.
+func (i SubscriptionItem) readWithin(instanceID string) map[string]any {
+	fee := map[string]any{"amount": i.Amount, "amount_formatted": "", "currency": "USD", "currency_symbol": "$"}
+	return map[string]any{
+		"object": "commerce_subscription_item", "id": i.ID, "instance_id": instanceID, "status": i.Status,
+		"plan_id": "cplan_" + i.Plan, "plan_period": "month", "payer_id": "cpayer_" + i.PayerID, "is_free_trial": false,
+		"period_start": i.PeriodStart.UnixMilli(), "period_end": instant(i.PeriodEnd),
+		"canceled_at": nil, "past_due_at": nil, "ended_at": nil,
+		"created_at": i.CreatedAt.UnixMilli(), "updated_at": i.UpdatedAt.UnixMilli(),
+		"plan": map[string]any{
+			"object": "commerce_plan", "id": "cplan_" + i.Plan, "name": "Plan " + i.Plan, "slug": i.Plan, "fee": fee,
+			"annual_monthly_fee": nil, "annual_fee": nil, "description": nil, "product_id": "cprod_1", "is_default": i.Amount == 0,
+			"is_recurring": i.Amount > 0, "publicly_visible": true, "has_base_fee": i.Amount > 0, "for_payer_type": "org",
+			"avatar_url": nil, "free_trial_enabled": false, "free_trial_days": nil,
+		},
+	}
+}
+
 // Read returns the subscription as the Backend API holds it.
 func (s Subscription) Read(instanceID string) map[string]any {
 	items := make([]any, len(s.Items))
 	for i, item := range s.Items {
-		fee := map[string]any{"amount": item.Amount, "amount_formatted": "", "currency": "USD", "currency_symbol": "$"}
-		items[i] = map[string]any{
-			"object": "commerce_subscription_item", "id": item.ID, "instance_id": instanceID, "status": item.Status,
-			"plan_id": "cplan_" + item.Plan, "plan_period": "month", "payer_id": "cpayer_" + s.PayerID, "is_free_trial": false,
-			"period_start": item.PeriodStart.UnixMilli(), "period_end": instant(item.PeriodEnd),
-			"canceled_at": nil, "past_due_at": nil, "ended_at": nil,
-			"created_at": item.CreatedAt.UnixMilli(), "updated_at": item.UpdatedAt.UnixMilli(),
-			"plan": map[string]any{
-				"object": "commerce_plan", "id": "cplan_" + item.Plan, "name": "Plan " + item.Plan, "slug": item.Plan, "fee": fee,
-				"annual_monthly_fee": nil, "annual_fee": nil, "description": nil, "product_id": "cprod_1", "is_default": item.Amount == 0,
-				"is_recurring": item.Amount > 0, "publicly_visible": true, "has_base_fee": item.Amount > 0, "for_payer_type": "org",
-				"avatar_url": nil, "free_trial_enabled": false, "free_trial_days": nil,
-			},
-		}
+		items[i] = item.readWithin(instanceID)
 	}
 	return map[string]any{
 		"object": "commerce_subscription", "id": s.ID, "instance_id": instanceID, "status": s.Status,

@@ -1,0 +1,41 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"fmt"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
+)
+
+// Who cannot be told apart by an expression is found among however many who can.
+func TestUnevaluated_beginsWithThoseWhoWereTold(t *testing.T) {
+	g := NewWithT(t)
+	selectors, err := tenant.NewSelectors()
+	g.Expect(err).NotTo(HaveOccurred())
+	r := &ClerkTenantClassReconciler{base{selectors: selectors}}
+	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: "standard"}}
+	class.Spec.Selector = &clerkv1alpha1.ClerkTenantClassSelector{Expression: "organization.publicMetadata.tier == 'gold'"}
+	var owners []owner
+	for i := range 2 * maxTried {
+		o := &clerkv1alpha1.ClerkOrganization{}
+		o.Spec.OrganizationID = fmt.Sprintf("org_%03d", i)
+		o.Spec.PublicMetadata = &apiextensionsv1.JSON{Raw: []byte(`{"tier":"gold"}`)}
+		owners = append(owners, o)
+	}
+	last := owners[len(owners)-1].(*clerkv1alpha1.ClerkOrganization)
+	last.Spec.PublicMetadata = nil
+	g.Expect(r.unevaluated(class, owners)).To(BeEmpty(), "not all are tried")
+
+	reconciler := &ClerkOrganizationReconciler{}
+	reconciler.summarise(last, &claim{passedOver: passedOver(class, fmt.Errorf("why"))}, nil)
+	g.Expect(passedOverBy(last)).To(Equal([]string{"standard"}))
+	g.Expect(r.unevaluated(class, owners)).To(ContainSubstring("cannot be evaluated for " + last.Spec.OrganizationID))
+}
