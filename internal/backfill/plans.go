@@ -21,6 +21,13 @@ import (
 // after the deletions, which billing must not be able to hold up. Nothing is taken for gone here: an item that is not
 // listed stays as it is.
 func (s *Syncer) readPlans(ctx context.Context, run *Run) (Next, error) {
+	if run.expectsPlans == nil {
+		expected, err := s.arePlansTold(ctx, run)
+		if err != nil {
+			return Next{}, err
+		}
+		run.expectsPlans = &expected
+	}
 	if !run.plansListed {
 		return Next{}, s.listPlans(ctx, run)
 	}
@@ -33,6 +40,24 @@ func (s *Syncer) readPlans(ctx context.Context, run *Run) (Next, error) {
 		}
 	}
 	return Next{Done: true}, nil
+}
+
+// arePlansTold says whether any plan was learned from an event. Where none was, the endpoint is not subscribed to those of
+// Clerk Billing, and nothing that a sync reads of plans is missing there.
+func (s *Syncer) arePlansTold(ctx context.Context, run *Run) (bool, error) {
+	if !run.judging() {
+		return false, nil
+	}
+	for _, kind := range []clerk.Kind{clerk.KindOrganization, clerk.KindUser} {
+		objects, err := s.mirror.List(ctx, kind, run.config.Name)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(objects, func(o mirror.Object) bool { return clerk.Told(mirror.BillingOf(o)) }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (s *Syncer) listPlans(ctx context.Context, run *Run) error {
@@ -71,7 +96,7 @@ func (s *Syncer) storePlans(ctx context.Context, run *Run, page clerkapi.Page[*c
 		isYoung := slices.ContainsFunc(subscription.Items, func(item clerkv1alpha1.BillingItem) bool {
 			return item.UpdatedAt.After(page.ReadAt.Add(-settleTime))
 		})
-		if run.judging() && isYoung && !page.ReadAt.IsZero() {
+		if *run.expectsPlans && isYoung && !page.ReadAt.IsZero() {
 			run.youngPlans = append(run.youngPlans, subscription)
 			continue
 		}
@@ -115,4 +140,15 @@ func (s *Syncer) storePlan(ctx context.Context, run *Run, subscription *clerk.Su
 		s.wrotePlan(run, subscription)
 	}
 	return nil
+}
+
+// wrotePlan counts an object whose plan was written.
+func (s *Syncer) wrotePlan(run *Run, of *clerk.Subscription) {
+	run.mu.Lock()
+	isNew := !run.planned.Has(of.PayerID)
+	run.planned.Insert(of.PayerID)
+	run.mu.Unlock()
+	if isNew && *run.expectsPlans {
+		s.wrote(run, of.PayerKind, Updated)
+	}
 }

@@ -23,6 +23,17 @@ func (w *world) planOf(organizationID string) string {
 	return mirroredOrganizationOf(w, organizationID).(*clerkv1alpha1.ClerkOrganization).Spec.Billing.Plan
 }
 
+// deliverPlans delivers the events of plans that were made and not taken.
+func (w *world) deliverPlans() {
+	w.t.Helper()
+	for _, event := range w.clerk.TakeEvents() {
+		decoded, err := clerk.Decode(event.Message.Body)
+		w.Expect(err).NotTo(HaveOccurred())
+		_, err = w.mirror.ApplyBilling(w.t.Context(), w.config.Name, decoded.Subscription)
+		w.Expect(err).NotTo(HaveOccurred())
+	}
+}
+
 func TestPlans_areReadByAFullSync(t *testing.T) {
 	w := newWorld(t, pagesOf(2))
 	pro, free, none := w.tenant(1), w.tenant(0), w.tenant(0)
@@ -53,7 +64,15 @@ func TestPlans_areReadByAFullSync(t *testing.T) {
 	w.Expect(w.full().Outcome().Written).To(BeEmpty())
 	w.Expect(w.versions()).To(Equal(before))
 
-	// The events of all this got lost.
+	// Nobody subscribed to events of plans.
+	w.clerk.Subscribe(none.ID, "team")
+	w.Expect(w.full().Repaired()).To(BeEmpty())
+	w.Expect(w.planOf(none.ID)).To(Equal("team"))
+
+	// Somebody did, and the events of all but the first got lost.
+	w.clerk.TakeEvents()
+	w.clerk.Subscribe(free.ID, "team")
+	w.deliverPlans()
 	w.clerk.Subscribe(none.ID, "pro")
 	w.clerk.Cancel(pro.ID)
 	w.clerk.End(pro.ID)
@@ -78,7 +97,7 @@ func TestPlans_ofNobodyMirroredAreLeftOut(t *testing.T) {
 
 func TestPlans_whatMovesUpIsRead(t *testing.T) {
 	w := newWorld(t, pagesOf(2))
-	var tenants []tenant
+	tenants := make([]tenant, 0, 4)
 	for range 4 {
 		tenants = append(tenants, w.tenant(0))
 		w.clerk.Subscribe(tenants[len(tenants)-1].ID, "pro")
@@ -100,6 +119,9 @@ func TestPlans_theWebhookComesFirst(t *testing.T) {
 			acme := w.tenant(0)
 			w.full()
 			w.clerk.TakeEvents()
+			w.clerk.Subscribe(acme.ID, clerkfake.FreePlan)
+			w.clerk.Pay(acme.ID) // not at a full second, which the time of what is read would be
+			w.deliverPlans()
 			run := w.begin(clerkv1alpha1.SyncFull)
 			w.clock.SetTime(w.clock.Now().Add(time.Hour)) // by the stand-in's clock it is now
 			w.clerk.Subscribe(acme.ID, "pro")
@@ -108,14 +130,9 @@ func TestPlans_theWebhookComesFirst(t *testing.T) {
 			w.Expect(w.step(run).Done).To(BeFalse())
 			next := w.step(run)
 			w.Expect(next.After).To(BeNumerically(">", 0))
-			w.Expect(w.planOf(acme.ID)).To(BeEmpty())
+			w.Expect(w.planOf(acme.ID)).To(Equal(clerkfake.FreePlan))
 			if delivered {
-				for _, event := range w.clerk.TakeEvents() {
-					decoded, err := clerk.Decode(event.Message.Body)
-					w.Expect(err).NotTo(HaveOccurred())
-					_, err = w.mirror.ApplyBilling(t.Context(), w.config.Name, decoded.Subscription)
-					w.Expect(err).NotTo(HaveOccurred())
-				}
+				w.deliverPlans()
 			}
 			w.Expect(w.finish(run)).To(Succeed())
 			w.Expect(w.planOf(acme.ID)).To(Equal("pro"))

@@ -118,6 +118,8 @@ type Run struct {
 	// youngPlans are of payers whose plan changed a moment ago; plansListed says that all have been read.
 	youngPlans  []*clerk.Subscription
 	plansListed bool
+	// expectsPlans says whether webhooks tell of plans; nil until that was looked up.
+	expectsPlans *bool
 
 	mu      sync.Mutex // guards what follows, which a page's objects are counted in side by side
 	outcome Outcome
@@ -127,7 +129,7 @@ type Run struct {
 
 // Outcome is what a run has come to.
 type Outcome struct {
-	// Written counts the objects that were written or deleted, by kind.
+	// Written counts the objects that were written or deleted, by kind. Plans count where webhooks tell of them.
 	Written map[clerk.Kind]int
 	// Refused counts the objects that the cluster cannot hold.
 	Refused int
@@ -264,15 +266,4 @@ func (s *Syncer) wrote(run *Run, kind clerk.Kind, direction Direction) {
 	defer run.mu.Unlock()
 	run.outcome.Written[kind]++
 	s.metrics.wrote(run, kind, direction)
-}
-
-// wrotePlan counts an object whose plan was written.
-func (s *Syncer) wrotePlan(run *Run, of *clerk.Subscription) {
-	run.mu.Lock()
-	isNew := !run.planned.Has(of.PayerID)
-	run.planned.Insert(of.PayerID)
-	run.mu.Unlock()
-	if isNew {
-		s.wrote(run, of.PayerKind, Updated)
-	}
 }

@@ -150,6 +150,25 @@ func TestDecodeSubscription_ofTheBackendAPI(t *testing.T) {
 	}
 }
 
+func TestTold_byAnEvent(t *testing.T) {
+	g := NewWithT(t)
+	event := func(timestamp string) *clerkv1alpha1.Billing {
+		decoded, err := clerk.Decode([]byte(`{"type":"subscriptionItem.active","timestamp":` + timestamp + `,"data":{` + payerData + `,` + itemData + `}}`))
+		g.Expect(err).NotTo(HaveOccurred())
+		merged := clerk.MergeBilling(&clerkv1alpha1.Billing{}, decoded.Subscription)
+		return &merged
+	}
+	listed, err := clerk.DecodeSubscriptionItem(json.RawMessage(`{` + payerData + `,` + itemData + `}`))
+	g.Expect(err).NotTo(HaveOccurred())
+	read := clerk.MergeBilling(&clerkv1alpha1.Billing{}, listed)
+
+	g.Expect(clerk.Told(&clerkv1alpha1.Billing{})).To(BeFalse())
+	g.Expect(clerk.Told(&read)).To(BeFalse())
+	g.Expect(clerk.Told(event("1716883200777"))).To(BeTrue())
+	both := clerk.MergeBilling(event("1716883200777"), listed)
+	g.Expect(clerk.Told(&both)).To(BeTrue(), "what is read later does not hide it")
+}
+
 // day is a moment of the tests' story.
 func day(n int) *clerkv1alpha1.Timestamp {
 	return new(clerkv1alpha1.NewTimestamp(time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n)))

@@ -23,7 +23,7 @@ func TestUnevaluated_beginsWithThoseWhoWereTold(t *testing.T) {
 	r := &ClerkTenantClassReconciler{base{selectors: selectors}}
 	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: "standard"}}
 	class.Spec.Selector = &clerkv1alpha1.ClerkTenantClassSelector{Expression: "organization.publicMetadata.tier == 'gold'"}
-	var owners []owner
+	owners := make([]owner, 0, 2*maxTried)
 	for i := range 2 * maxTried {
 		o := &clerkv1alpha1.ClerkOrganization{}
 		o.Spec.OrganizationID = fmt.Sprintf("org_%03d", i)
