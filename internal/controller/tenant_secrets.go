@@ -27,26 +27,25 @@ import (
 // changed, and now and then to repair them: Secrets of tenants cannot be read. Copies that are not listed any more are
 // deleted. A Secret that may not be copied keeps none of the others back.
 func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *corev1.Namespace) error {
-	copies, unshared := t.copies(ctx, c, namespace.Name)
+	sources, unshared := t.shared(ctx, c)
 	if _, stalls := stalledOnly(unshared); unshared != nil && !stalls {
 		return unshared // what could not be read is not taken away
 	}
 	status := c.owner.GetTenantStatus()
-	secrets := append([]*corev1ac.SecretApplyConfiguration{tenant.Secret(namespace.Name, c.owner, c.config)}, copies...)
-	hash, err := tenant.Hash(secrets, string(namespace.UID))
+	own := tenant.Secret(namespace.Name, c.owner, c.config)
+	hash, err := tenant.Hash(own, sources, string(namespace.UID))
 	if err != nil {
 		return fmt.Errorf("hashing the Secrets: %w", err)
 	}
 	if status.SecretHash == hash && !t.secrets.isDue(c.owner.GetUID()) {
 		return unshared
 	}
+	errs := []error{t.applySecret(ctx, own, status.SecretHash != "")}
 	var names []string
-	var errs []error
-	for _, secret := range secrets {
-		errs = append(errs, t.applySecret(ctx, secret, isWritten(status, *secret.Name)))
-		if *secret.Name != tenant.SecretName {
-			names = append(names, *secret.Name)
-		}
+	for i := range sources {
+		name := sources[i].Name
+		errs = append(errs, t.applySecret(ctx, tenant.SecretCopy(namespace.Name, c.owner, &sources[i]), slices.Contains(status.Secrets, name)))
+		names = append(names, name)
 	}
 	for _, name := range status.Secrets {
 		if slices.Contains(names, name) {
@@ -65,10 +64,8 @@ func (t *tenancy) reconcileSecrets(ctx context.Context, c *claim, namespace *cor
 	return unshared
 }
 
-// copies returns the copies of the Secrets that the class lists and that are shared, and what is wrong with the others.
-func (t *tenancy) copies(
-	ctx context.Context, c *claim, namespace string,
-) (copies []*corev1ac.SecretApplyConfiguration, unshared error) {
+// shared returns the Secrets that the class lists and that are shared, and what is wrong with the others.
+func (t *tenancy) shared(ctx context.Context, c *claim) (sources []corev1.Secret, unshared error) {
 	var errs []error
 	for _, listed := range c.class.Spec.Secrets {
 		var source corev1.Secret
@@ -81,15 +78,10 @@ func (t *tenancy) copies(
 				"ClerkTenantClass %s copies Secret %s, which must exist in namespace %s and have the label %s=true",
 				c.class.Name, listed.Name, t.namespace, clerkv1alpha1.LabelShare))
 		default:
-			copies = append(copies, tenant.SecretCopy(namespace, c.owner, &source))
+			sources = append(sources, source)
 		}
 	}
-	return copies, errors.Join(errs...)
-}
-
-// isWritten says whether the operator has written a Secret of a name.
-func isWritten(status *clerkv1alpha1.TenantStatus, name string) bool {
-	return name == tenant.SecretName && status.SecretHash != "" || slices.Contains(status.Secrets, name)
+	return sources, errors.Join(errs...)
 }
 
 // applySecret writes a Secret. One of the operator's own whose type has changed, which cannot be, is made anew.

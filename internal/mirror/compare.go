@@ -61,16 +61,6 @@ func (m *Mirror) Compare(ctx context.Context, o *clerk.Object) (Difference, erro
 	return Changed, nil
 }
 
-// tied says whether two different states have the same version, so that their order cannot be told.
-func tied(o *clerk.Object, stored Object) (bool, error) {
-	version := stored.GetMirrored()
-	if !o.UpdatedAt.Equal(version.UpdatedAt.Time) || !o.EventTime.Equal(version.EventTime.Time) {
-		return false, nil
-	}
-	same, err := same(o, stored)
-	return !same, err
-}
-
 // same says whether an object says all that a state says, but for when that was learned, and for the payer's plan, which
 // is no part of a state.
 func same(o *clerk.Object, stored Object) (bool, error) {

@@ -86,7 +86,7 @@ func New(c client.Client, live client.Reader) *Mirror {
 	return &Mirror{client: c, live: live}
 }
 
-// Apply stores an object's state in one server-side apply. It returns an error that is a *RefusedError when no retry
+// Apply stores an object's state in one server-side apply, or in none if the cache has that very state. It returns an error that is a *RefusedError when no retry
 // can help, and any other when one can.
 func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	own, err := tombstoneOf(ctx, m.client, o.ID)
@@ -108,12 +108,18 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, before); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
 	}
-	if tied, err := tied(o, before); err != nil {
-		return "", err
-	} else if tied {
-		o.Meta.WithAnnotations(map[string]string{
-			clerkv1alpha1.AnnotationResyncRequestedAt: o.EventTime.UTC().Format(time.RFC3339Nano),
-		})
+	if version := before.GetMirrored(); o.UpdatedAt.Equal(version.UpdatedAt.Time) && o.EventTime.Equal(version.EventTime.Time) {
+		same, err := same(o, before)
+		switch {
+		case err != nil:
+			return "", err
+		case same && before.GetDeletionTimestamp().IsZero():
+			return Unchanged, nil // a duplicate
+		case !same: // which of the two is newer nobody can tell but Clerk
+			o.Meta.WithAnnotations(map[string]string{
+				clerkv1alpha1.AnnotationResyncRequestedAt: o.EventTime.UTC().Format(time.RFC3339Nano),
+			})
+		}
 	}
 	err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) {

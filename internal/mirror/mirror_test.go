@@ -212,6 +212,8 @@ func TestApply_anObjectOnItsWayOutIsTriedAgain(t *testing.T) {
 	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(api.Delete(t.Context(), stored(g, u.ID))).To(Succeed()) // by hand: Clerk still has the user
+	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	g.Expect(err).To(MatchError(mirror.ErrTerminating), "the same again")
 	u.UpdatedAt = at(2)
 	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(2)))
 	g.Expect(err).To(MatchError(mirror.ErrTerminating))
@@ -244,6 +246,7 @@ func TestMirror_writesOnceForAnEvent(t *testing.T) {
 	apply := func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, "default", u, at(1))) }
 	remove := func() (mirror.Result, error) { return m.Delete(t.Context(), "default", u.ID, at(2)) }
 	g.Expect(writes(apply)).To(Equal(1), "created")
+	g.Expect(writes(apply)).To(Equal(0), "told again")
 	u.UpdatedAt = at(2)
 	g.Expect(writes(apply)).To(Equal(1), "updated")
 	g.Expect(writes(remove)).To(Equal(2), "deleted: the tombstone and the object")

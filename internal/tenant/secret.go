@@ -75,12 +75,17 @@ func SecretCopy(namespace string, owner Owner, source *corev1.Secret) *corev1ac.
 		WithData(source.Data)
 }
 
-// Hash returns a digest of apply configurations in the namespace with the given UID. It tells whether there is anything
-// to write where the operator may not read what it wrote.
-func Hash(secrets []*corev1ac.SecretApplyConfiguration, namespaceUID string) (string, error) {
-	encoded, err := json.Marshal(secrets)
+// Hash returns a digest of the Secret of a tenant in the namespace with the given UID, and of the versions of those that are
+// copied there. It tells whether there is anything to write where the operator may not read what it wrote. Of what is
+// copied it holds no content: whoever can see the digest must not be able to try out guesses.
+func Hash(own *corev1ac.SecretApplyConfiguration, copied []corev1.Secret, namespaceUID string) (string, error) {
+	content := []any{namespaceUID, own}
+	for i := range copied {
+		content = append(content, copied[i].Name, copied[i].UID, copied[i].ResourceVersion)
+	}
+	encoded, err := json.Marshal(content)
 	if err != nil {
 		return "", err
 	}
-	return digest(namespaceUID+string(encoded), 32), nil
+	return digest(string(encoded), 32), nil
 }

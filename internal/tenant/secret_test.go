@@ -4,12 +4,14 @@
 package tenant_test
 
 import (
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
@@ -32,7 +34,7 @@ func TestSecret_everyKeyIsAlwaysThere(t *testing.T) {
 func TestHash_changesWithTheContentAndTheNamespace(t *testing.T) {
 	g := NewWithT(t)
 	hash := func(o *clerkv1alpha1.ClerkOrganization, i *clerkv1alpha1.ClerkInstance, uid string) string {
-		got, err := tenant.Hash([]*corev1ac.SecretApplyConfiguration{tenant.Secret("org-acme", o, i)}, uid)
+		got, err := tenant.Hash(tenant.Secret("org-acme", o, i), nil, uid)
 		g.Expect(err).NotTo(HaveOccurred())
 		return got
 	}
@@ -68,4 +70,24 @@ func TestHash_changesWithTheContentAndTheNamespace(t *testing.T) {
 		g.Expect(seen).NotTo(HaveKey(got), name)
 		seen[got] = name
 	}
+}
+
+func TestHash_changesWithTheVersionOfWhatIsCopied(t *testing.T) {
+	g := NewWithT(t)
+	hash := func(sources ...corev1.Secret) string {
+		got, err := tenant.Hash(tenant.Secret("org-acme", organization(), instance()), sources, "uid-1")
+		g.Expect(err).NotTo(HaveOccurred())
+		return got
+	}
+	source := corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "registry", UID: "uid-2", ResourceVersion: "7"},
+		Data:       map[string][]byte{"password": []byte("hunter2")},
+	}
+	anew, later, renamed, guessed := source, source, source, source
+	anew.UID, later.ResourceVersion, renamed.Name = "uid-3", "8", "other"
+	guessed.Data = map[string][]byte{"password": []byte("hunter3")}
+	hashes := []string{hash(), hash(source), hash(anew), hash(later), hash(renamed), hash(source, later), hash(later, source)}
+	slices.Sort(hashes)
+	g.Expect(slices.Compact(slices.Clone(hashes))).To(Equal(hashes))
+	g.Expect(hash(guessed)).To(Equal(hash(source)), "who sees the digest learns nothing of the content")
 }

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -98,7 +97,7 @@ func (t *rawTenant) writeChildren(
 		}
 	}
 	secret := tenant.Secret(name, organization, &clerkv1alpha1.ClerkInstance{})
-	hash, err := tenant.Hash([]*corev1ac.SecretApplyConfiguration{secret}, string(namespace.UID))
+	hash, err := tenant.Hash(secret, nil, string(namespace.UID))
 	if err != nil {
 		return nil, "", err
 	}
