@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -34,8 +35,8 @@ func TestUnevaluated_beginsWithThoseWhoWereTold(t *testing.T) {
 	last.Spec.PublicMetadata = nil
 	g.Expect(r.unevaluated(class, owners)).To(BeEmpty(), "not all are tried")
 
-	reconciler := &ClerkOrganizationReconciler{}
-	reconciler.summarise(last, &claim{passedOver: passedOver(class, fmt.Errorf("why"))}, nil)
+	setCondition(last, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass,
+		noClass(&claim{passedOver: passedOver(class, errors.New("why"))}))
 	g.Expect(passedOverBy(last)).To(Equal([]string{"standard"}))
 	g.Expect(r.unevaluated(class, owners)).To(ContainSubstring("cannot be evaluated for " + last.Spec.OrganizationID))
 }

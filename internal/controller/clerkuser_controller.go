@@ -133,6 +133,9 @@ func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1
 			for _, conditionType := range tenantConditions {
 				meta.RemoveStatusCondition(&user.Status.Conditions, conditionType)
 			}
+			if c.passedOver != "" {
+				setCondition(user, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, noClass(c))
+			}
 			r.places.leave(user.UID)
 			return ctrl.Result{}, err
 		}

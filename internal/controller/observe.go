@@ -198,7 +198,8 @@ func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) 
 	plan := planner.plan()
 	c.owner.GetTenantStatus().Plan = plan
 	if c.class == nil && len(plan.Changes) == 0 {
-		setNoClass(c.owner) // it is nobody's tenant, and there is nothing to take away
+		// It is nobody's tenant, and there is nothing to take away.
+		setTenant(c.owner, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, noClass(c))
 		return nil
 	}
 	message := fmt.Sprintf("mode Observe: %d objects would be created, %d changed and %d deleted; status.plan names them",

@@ -104,12 +104,12 @@ func passedOver(class *clerkv1alpha1.ClerkTenantClass, err error) string {
 
 // passedOverBy are the classes that an owner's condition says could not tell whether they select it.
 func passedOverBy(o owner) []string {
-	ready := meta.FindStatusCondition(*o.GetConditions(), clerkv1alpha1.ConditionReady)
-	if ready == nil {
+	condition := meta.FindStatusCondition(*o.GetConditions(), clerkv1alpha1.ConditionNamespaceReady)
+	if condition == nil {
 		return nil
 	}
 	var classes []string
-	for _, match := range passedOverPattern.FindAllStringSubmatch(ready.Message, -1) {
+	for _, match := range passedOverPattern.FindAllStringSubmatch(condition.Message, -1) {
 		classes = append(classes, match[1])
 	}
 	return classes
@@ -272,13 +272,11 @@ func (t *tenancy) suspend(ctx context.Context, c *claim) error {
 // withoutClass takes everybody's access away and keeps the data.
 func (t *tenancy) withoutClass(ctx context.Context, c *claim) error {
 	c.owner.GetTenantStatus().TenantClass, c.owner.GetTenantStatus().TenantClassGeneration = "", 0
-	setNoClass(c.owner)
+	setTenant(c.owner, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, noClass(c))
 	return t.revokeAll(ctx, c)
 }
 
-func setNoClass(o owner) {
-	setTenant(o, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, "no ClerkTenantClass selects it")
-}
+func noClass(c *claim) string { return "no ClerkTenantClass selects it" + c.passedOver }
 
 // tenantConditions are those that an owner has beside Ready if it has, or is to have, a tenant.
 var tenantConditions = []string{clerkv1alpha1.ConditionNamespaceReady, clerkv1alpha1.ConditionAccessReady}

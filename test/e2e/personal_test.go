@@ -11,6 +11,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/types"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -111,6 +112,26 @@ func TestPersonal_withoutAClassThereIsNone(t *testing.T) {
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)))
 	w.Expect(get(w, namespaceObject(name)).DeletionTimestamp).To(BeNil())
+}
+
+func TestPersonal_anExpressionThatCannotTellIsToldOf(t *testing.T) {
+	w := newWorld(t)
+	u := w.user()
+	class := w.forUser(u.ID, func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Selector.Expression += " && user.publicMetadata.tier == 'gold'"
+	})
+	told := func(object string) types.GomegaMatcher {
+		return HaveField("Status.Conditions", ContainElement(HaveField("Message", And(
+			ContainSubstring(object), ContainSubstring("it reads a key that is not there")))))
+	}
+	w.Eventually(stored(w, userObject(u.ID))).Should(And(
+		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive), told("ClerkTenantClass "+class.Name),
+		haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)))
+	w.Eventually(stored(w, class)).Should(told(u.ID))
+
+	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.PublicMetadata = map[string]any{"tier": "silver"} }))).To(Equal("applied"))
+	w.Eventually(stored(w, userObject(u.ID))).Should(HaveField("Status.Conditions", HaveLen(1)))
+	w.Eventually(stored(w, class)).Should(HaveField("Status.Conditions", ConsistOf(HaveField("Message", "the class can be used"))))
 }
 
 func TestPersonal_aUserDeletedByHandComesBackToTheNamespace(t *testing.T) {
