@@ -80,8 +80,8 @@ type TenantStatus struct {
 	// +optional
 	Namespace NamespaceReference `json:"namespace,omitzero"`
 
-	// secretHash is a digest of what was last written to the Secret clerk-organization and of the versions of the Secrets that
-	// were last copied. The operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
+	// secretHash is a digest of what was last written to the Secret clerk-organization and to the copies of Secrets. The
+	// operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64

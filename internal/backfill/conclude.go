@@ -65,7 +65,7 @@ func (s *Syncer) conclude(ctx context.Context, run *Run) (Next, error) {
 	if err := s.bury(ctx, run); err != nil {
 		return Next{}, err
 	}
-	if run.full() {
+	if run.ReadsPlans() && !run.Interrupted() && run.outcome.Unlisted == 0 { // any other one is followed by one that counts
 		run.Progress.Stage = clerkv1alpha1.SyncPlans
 		return Next{}, nil
 	}

@@ -285,7 +285,7 @@ func (s *Syncer) noteBuried(ctx context.Context, run *Run, o *clerk.Object) erro
 	log.FromContext(ctx).Info("Clerk has what was deleted here; see docs/backfill.md", "id", o.ID)
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	run.outcome.Buried++
+	run.outcome.Buried.Insert(o.ID)
 	return nil
 }
 

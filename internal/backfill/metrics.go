@@ -68,6 +68,11 @@ func (m *Metrics) wrote(run *Run, kind clerk.Kind, direction Direction) {
 	}
 }
 
+// wrotePlan counts a plan that was written, of which no webhook has to tell: the endpoint may not be subscribed to any.
+func (m *Metrics) wrotePlan(run *Run, kind clerk.Kind) {
+	m.synced.WithLabelValues(run.config.Name, kindLabels[kind], string(Updated)).Inc()
+}
+
 // Observe shows what an instance's status says.
 func (m *Metrics) Observe(config *clerkv1alpha1.ClerkInstance) {
 	last := config.Status.Sync

@@ -6,7 +6,6 @@ package backfill
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -17,89 +16,87 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 )
 
-// readPlans reads a page of the items of all subscriptions, and at last stores what was too young to be judged. It comes
-// after the deletions, which billing must not be able to hold up. Nothing is taken for gone here: an item that is not
-// listed stays as it is.
+// plansCursor is where a listing of plans is.
+type plansCursor struct {
+	// last is the first payer's first item of the last page.
+	last string
+	// steppedBack is how often the listing shifted.
+	steppedBack int
+}
+
+// readPlans reads a page of the items of all subscriptions. It comes after everything else, and what goes wrong with it is
+// told and holds nothing up: users, organizations and memberships do not need it. Nothing is taken for gone here, an item
+// that is not listed stays as it is.
 func (s *Syncer) readPlans(ctx context.Context, run *Run) (Next, error) {
-	if run.expectsPlans == nil {
-		expected, err := s.arePlansTold(ctx, run)
-		if err != nil {
-			return Next{}, err
-		}
-		run.expectsPlans = &expected
+	end, err := s.listPlans(ctx, run)
+	if ctx.Err() != nil {
+		return Next{}, err
 	}
-	if !run.plansListed {
-		return Next{}, s.listPlans(ctx, run)
+	if of := new(clerkapi.Error); errors.As(err, &of) {
+		run.outcome.PlansUnread = of.Summary()
+		return Next{Done: true}, nil
 	}
-	if wait := run.listedAt.Add(settleTime).Sub(s.clock.Now()); wait > 0 && len(run.youngPlans) > 0 {
-		return Next{After: wait}, nil
-	}
-	for ; len(run.youngPlans) > 0; run.youngPlans = run.youngPlans[1:] {
-		if err := s.storePlan(ctx, run, run.youngPlans[0]); err != nil {
-			return Next{}, err
+	for _, listing := range []error{ErrListingRepeats, ErrListingEnds, clerkapi.ErrMalformed} {
+		if errors.Is(err, listing) {
+			run.outcome.PlansUnread = listing.Error()
+			return Next{Done: true}, nil
 		}
 	}
-	return Next{Done: true}, nil
+	return Next{Done: end}, err
 }
 
-// arePlansTold says whether any plan was learned from an event. Where none was, the endpoint is not subscribed to those of
-// Clerk Billing, and nothing that a sync reads of plans is missing there.
-func (s *Syncer) arePlansTold(ctx context.Context, run *Run) (bool, error) {
-	if !run.judging() {
-		return false, nil
-	}
-	for _, kind := range []clerk.Kind{clerk.KindOrganization, clerk.KindUser} {
-		objects, err := s.mirror.List(ctx, kind, run.config.Name)
-		if err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(objects, func(o mirror.Object) bool { return clerk.Told(mirror.BillingOf(o)) }) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-func (s *Syncer) listPlans(ctx context.Context, run *Run) error {
-	page, err := run.api.SubscriptionItems(ctx, int(run.Progress.Offset))
-	if clerkapi.IsBillingOff(err) {
+// listPlans merges a page into what is known of its payers, and says whether it was the last one.
+func (s *Syncer) listPlans(ctx context.Context, run *Run) (end bool, err error) {
+	progress := &run.Progress
+	page, err := run.api.SubscriptionItems(ctx, int(progress.Offset))
+	if clerkapi.IsBillingOff(err) && progress.Offset == 0 {
 		log.FromContext(ctx).V(1).Info("There are no plans to read", "answer", err.Error())
-		run.plansListed = true
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	total := int64(page.Total)
-	if total < run.totals[clerkv1alpha1.SyncPlans] && run.steppedBack < maxStepsBack {
-		// Items went, and others moved up to where nothing is read any more.
-		run.steppedBack++
-		run.Progress.Offset = max(0, run.Progress.Offset-clerkapi.PageSize)
-		run.totals[clerkv1alpha1.SyncPlans] = total
-		return nil
-	}
+	total, known := int64(page.Total), run.totals[clerkv1alpha1.SyncPlans]
 	run.totals[clerkv1alpha1.SyncPlans] = total
-	if err := s.storePlans(ctx, run, page); err != nil {
-		return err
+	if total < known && progress.Offset > 0 && run.plans.steppedBack < maxStepsBack {
+		// Items went, and others moved up to where nothing is read any more.
+		run.plans.steppedBack++
+		progress.Offset = max(0, progress.Offset-clerkapi.PageSize)
+		run.plans.last = ""
+		return false, nil
 	}
+	switch {
+	case page.Listed == 0 && progress.Offset < total:
+		return false, ErrListingEnds
+	case page.Listed > 0 && len(page.Items) == 0:
+		return false, clerkapi.ErrMalformed
+	case page.Listed > 0 && firstItem(page) == run.plans.last:
+		return false, ErrListingRepeats
+	}
+	if err := s.storePlans(ctx, run, page.Items); err != nil {
+		return false, err
+	}
+	run.plans.last = firstItem(page)
+	run.outcome.Refused += page.Listed - len(page.Items)
 	run.count(int64(page.Listed))
-	run.listedAt = s.clock.Now()
-	run.plansListed = page.Listed == 0 || run.Progress.Offset >= total
-	return nil
+	return progress.Offset >= total, nil
 }
 
-// storePlans merges a page into what is known of its payers. Those whose items changed a moment ago wait for the webhook.
-func (s *Syncer) storePlans(ctx context.Context, run *Run, page clerkapi.Page[*clerk.Subscription]) error {
+// firstItem is what tells a page from the one before.
+func firstItem(page clerkapi.Page[*clerk.Subscription]) string {
+	for _, subscription := range page.Items {
+		for _, item := range subscription.Items {
+			return item.ItemID
+		}
+	}
+	return ""
+}
+
+// storePlans merges items into what is known of their payers.
+func (s *Syncer) storePlans(ctx context.Context, run *Run, items []*clerk.Subscription) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(writers)
-	for _, subscription := range byPayer(page.Items) {
-		isYoung := slices.ContainsFunc(subscription.Items, func(item clerkv1alpha1.BillingItem) bool {
-			return item.UpdatedAt.After(page.ReadAt.Add(-settleTime))
-		})
-		if *run.expectsPlans && isYoung && !page.ReadAt.IsZero() {
-			run.youngPlans = append(run.youngPlans, subscription)
-			continue
-		}
+	for _, subscription := range byPayer(items) {
 		group.Go(func() error { return s.storePlan(ctx, run, subscription) })
 	}
 	return group.Wait()
@@ -137,18 +134,7 @@ func (s *Syncer) storePlan(ctx context.Context, run *Run, subscription *clerk.Su
 	case err != nil:
 		return err
 	case result == mirror.Applied:
-		s.wrotePlan(run, subscription)
+		s.metrics.wrotePlan(run, subscription.PayerKind)
 	}
 	return nil
-}
-
-// wrotePlan counts an object whose plan was written.
-func (s *Syncer) wrotePlan(run *Run, of *clerk.Subscription) {
-	run.mu.Lock()
-	isNew := !run.planned.Has(of.PayerID)
-	run.planned.Insert(of.PayerID)
-	run.mu.Unlock()
-	if isNew && *run.expectsPlans {
-		s.wrote(run, of.PayerKind, Updated)
-	}
 }

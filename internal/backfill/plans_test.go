@@ -5,14 +5,13 @@ package backfill
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
-	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/test/clerkfake"
 )
 
@@ -21,17 +20,6 @@ const plansPath = "/v1/billing/subscription_items"
 func (w *world) planOf(organizationID string) string {
 	w.t.Helper()
 	return mirroredOrganizationOf(w, organizationID).(*clerkv1alpha1.ClerkOrganization).Spec.Billing.Plan
-}
-
-// deliverPlans delivers the events of plans that were made and not taken.
-func (w *world) deliverPlans() {
-	w.t.Helper()
-	for _, event := range w.clerk.TakeEvents() {
-		decoded, err := clerk.Decode(event.Message.Body)
-		w.Expect(err).NotTo(HaveOccurred())
-		_, err = w.mirror.ApplyBilling(w.t.Context(), w.config.Name, decoded.Subscription)
-		w.Expect(err).NotTo(HaveOccurred())
-	}
 }
 
 func TestPlans_areReadByAFullSync(t *testing.T) {
@@ -64,22 +52,15 @@ func TestPlans_areReadByAFullSync(t *testing.T) {
 	w.Expect(w.full().Outcome().Written).To(BeEmpty())
 	w.Expect(w.versions()).To(Equal(before))
 
-	// Nobody subscribed to events of plans.
-	w.clerk.Subscribe(none.ID, "team")
-	w.Expect(w.full().Repaired()).To(BeEmpty())
-	w.Expect(w.planOf(none.ID)).To(Equal("team"))
-
-	// Somebody did, and the events of all but the first got lost.
-	w.clerk.TakeEvents()
-	w.clerk.Subscribe(free.ID, "team")
-	w.deliverPlans()
+	// The events of all this got lost, or nobody subscribed to them, which is no failure of the endpoint.
 	w.clerk.Subscribe(none.ID, "pro")
 	w.clerk.Cancel(pro.ID)
 	w.clerk.End(pro.ID)
-	run = w.full()
+	w.Expect(w.full().Repaired()).To(BeEmpty())
 	w.Expect(w.planOf(pro.ID)).To(Equal(clerkfake.FreePlan))
 	w.Expect(w.planOf(none.ID)).To(Equal("pro"))
-	w.Expect(run.Repaired()).To(Equal(map[clerk.Kind]int{clerk.KindOrganization: 2}))
+	w.Expect(w.counters("clerk_operator_sync_objects_total")).To(HaveKeyWithValue("ClerkOrganization updated", BeNumerically(">=", 4)))
+	w.Expect(w.counters("clerk_operator_sync_repaired_objects_total")).To(BeEmpty())
 }
 
 func TestPlans_ofNobodyMirroredAreLeftOut(t *testing.T) {
@@ -112,39 +93,6 @@ func TestPlans_whatMovesUpIsRead(t *testing.T) {
 	}
 }
 
-func TestPlans_theWebhookComesFirst(t *testing.T) {
-	for name, delivered := range map[string]bool{"it comes": true, "it is lost": false} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			acme := w.tenant(0)
-			w.full()
-			w.clerk.TakeEvents()
-			w.clerk.Subscribe(acme.ID, clerkfake.FreePlan)
-			w.clerk.Pay(acme.ID) // not at a full second, which the time of what is read would be
-			w.deliverPlans()
-			run := w.begin(clerkv1alpha1.SyncFull)
-			w.clock.SetTime(w.clock.Now().Add(time.Hour)) // by the stand-in's clock it is now
-			w.clerk.Subscribe(acme.ID, "pro")
-			w.clock.SetTime(w.clock.Now().Add(-time.Hour))
-			w.until(run, clerkv1alpha1.SyncPlans)
-			w.Expect(w.step(run).Done).To(BeFalse())
-			next := w.step(run)
-			w.Expect(next.After).To(BeNumerically(">", 0))
-			w.Expect(w.planOf(acme.ID)).To(Equal(clerkfake.FreePlan))
-			if delivered {
-				w.deliverPlans()
-			}
-			w.Expect(w.finish(run)).To(Succeed())
-			w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
-			want := map[clerk.Kind]int{}
-			if !delivered {
-				want[clerk.KindOrganization] = 1
-			}
-			w.Expect(run.Repaired()).To(Equal(want))
-		})
-	}
-}
-
 func TestPlans_whereThereAreNone(t *testing.T) {
 	clerks, err := json.Marshal(map[string]any{"errors": []any{map[string]any{"code": "billing_disabled"}}})
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
@@ -163,55 +111,80 @@ func TestPlans_whereThereAreNone(t *testing.T) {
 			w.full()
 			fault.Path = plansPath
 			w.clerk.Inject(fault)
+			w.clerk.ResetRequests()
 			run := w.full()
-			w.Expect(run.Interrupted()).To(BeFalse())
+			w.Expect(w.asked(plansPath)).To(HaveLen(1))
+			w.Expect(run.Outcome().PlansUnread).To(BeEmpty())
 			w.Expect(w.planOf(acme.ID)).To(Equal("pro"), "it stays what it was")
 		})
 	}
 }
 
-// What Clerk does not answer is asked again, and what was gone is gone by then.
+// What goes wrong with plans is told, and everything else goes on however long it does.
 func TestPlans_aFailureHoldsNothingElseUp(t *testing.T) {
-	for name, fault := range map[string]clerkfake.Fault{
-		"an error":              {Status: http.StatusInternalServerError},
-		"a refusal of the key":  {Status: http.StatusUnauthorized},
-		"a stranger's refusal":  {Status: http.StatusForbidden, Body: "no"},
-		"half an answer":        {Truncate: true},
-		"something else's list": {Body: "[]"},
+	const item = `{"id":"%s","status":"active","updated_at":1,"plan":{"slug":"pro"},"payer":{"organization_id":"org_nobody"}}`
+	for name, tc := range map[string]struct {
+		fault clerkfake.Fault
+		want  string
+	}{
+		"an error":               {clerkfake.Fault{Status: http.StatusInternalServerError}, "ListSubscriptionItems failed with 500"},
+		"a refusal of the key":   {clerkfake.Fault{Status: http.StatusUnauthorized}, "ListSubscriptionItems failed with 401"},
+		"a stranger's refusal":   {clerkfake.Fault{Status: http.StatusForbidden, Body: "no"}, "ListSubscriptionItems failed with 403"},
+		"half an answer":         {clerkfake.Fault{Truncate: true}, "is not what Clerk documents"},
+		"something else's list":  {clerkfake.Fault{Body: "[]"}, "is not what Clerk documents"},
+		"items of nobody":        {clerkfake.Fault{Body: `{"data":[{"id":"a"}],"total_count":1}`}, "is not what Clerk documents"},
+		"a list that ends":       {clerkfake.Fault{Body: `{"data":[],"total_count":1}`}, ErrListingEnds.Error()},
+		"a list that never does": {clerkfake.Fault{Body: `{"data":[` + fmt.Sprintf(item, "a") + `],"total_count":1000}`}, ErrListingRepeats.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.config.Spec.BackendAPI.Sync.MaxDeletions = nil
-			acme, gone := w.tenant(0), w.tenant(0)
+			acme := w.tenant(0)
 			w.full()
 			w.clerk.Subscribe(acme.ID, "pro")
-			w.clerk.DeleteOrganization(gone.ID)
-			fault.Path = plansPath
-			remove := w.clerk.Inject(fault)
-			run := w.begin(clerkv1alpha1.SyncFull)
-			w.Expect(w.finish(run)).NotTo(Succeed())
-			run.Fail()
-			w.states(deleted, gone.ID)
+			tc.fault.Path = plansPath
+			w.clerk.Inject(tc.fault)
+			for range 2 {
+				gone := w.tenant(0)
+				w.sync(clerkv1alpha1.SyncIncremental)
+				w.clerk.DeleteOrganization(gone.ID)
+				run := w.full()
+				w.states(deleted, gone.ID)
+				w.Expect(run.Outcome().PlansUnread).To(ContainSubstring(tc.want))
+			}
 			w.Expect(w.planOf(acme.ID)).To(BeEmpty())
-			remove()
+			w.clerk.ClearFaults()
+			run := w.begin(clerkv1alpha1.SyncIncremental)
+			run.ReadPlans()
 			w.Expect(w.finish(run)).To(Succeed())
-			w.Expect(run.Interrupted()).To(BeFalse(), "it had seen everything when it deleted")
+			w.Expect(run.Outcome().PlansUnread).To(BeEmpty())
 			w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
 		})
 	}
 }
 
-// Another process does not know what was decided on deletions.
+// That billing is off is said at once or not at all.
+func TestPlans_aListingThatBreaksOffIsToldOf(t *testing.T) {
+	w := newWorld(t, pagesOf(2))
+	for range 3 {
+		w.clerk.Subscribe(w.tenant(0).ID, "pro")
+	}
+	run := w.begin(clerkv1alpha1.SyncFull)
+	w.until(run, clerkv1alpha1.SyncPlans)
+	w.Expect(w.step(run).Done).To(BeFalse())
+	w.clerk.Inject(clerkfake.Fault{Path: plansPath, Status: http.StatusNotFound})
+	w.Expect(w.step(run).Done).To(BeTrue())
+	w.Expect(run.Outcome().PlansUnread).To(HavePrefix("ListSubscriptionItems failed with 404"))
+}
+
+// Another process does not know what was decided on deletions, so it begins anew.
 func TestPlans_takenUpByAnotherProcess(t *testing.T) {
 	w := newWorld(t)
 	acme := w.tenant(0)
-	w.clerk.Subscribe(acme.ID, "pro")
 	run := w.begin(clerkv1alpha1.SyncFull)
 	w.until(run, clerkv1alpha1.SyncPlans)
+	w.clerk.DeleteOrganization(acme.ID)
 	taken := w.syncer.NewRun(w.config.DeepCopy(), w.api, w.clerk.InstanceID(), clerkv1alpha1.SyncFull, run.Progress)
-	w.clerk.ResetRequests()
 	w.Expect(w.finish(taken)).To(Succeed())
-	w.Expect(taken.Interrupted()).To(BeTrue())
-	w.Expect(w.asked("/v1/")).To(HaveLen(1))
-	w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
+	w.Expect(taken.Interrupted()).To(BeFalse())
+	w.states(deleted, acme.ID)
 }

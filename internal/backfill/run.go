@@ -115,26 +115,24 @@ type Run struct {
 	young   []*clerk.Object
 	deaths  *deaths
 
-	// youngPlans are of payers whose plan changed a moment ago; plansListed says that all have been read.
-	youngPlans  []*clerk.Subscription
-	plansListed bool
-	// expectsPlans says whether webhooks tell of plans; nil until that was looked up.
-	expectsPlans *bool
+	// readsPlans says that an incremental sync reads plans, too; plans is how far their listing is.
+	readsPlans bool
+	plans      plansCursor
 
 	mu      sync.Mutex // guards what follows, which a page's objects are counted in side by side
 	outcome Outcome
-	// planned are the payers whose plan was written, which is counted once, however many pages have items of theirs.
-	planned sets.Set[string]
 }
 
 // Outcome is what a run has come to.
 type Outcome struct {
-	// Written counts the objects that were written or deleted, by kind. Plans count where webhooks tell of them.
+	// Written counts the objects that were written or deleted, by kind. Plans do not count.
 	Written map[clerk.Kind]int
 	// Refused counts the objects that the cluster cannot hold.
 	Refused int
-	// Buried counts the objects that Clerk lists and that were deleted here before.
-	Buried int
+	// Buried are the IDs that Clerk lists and that were deleted here before.
+	Buried sets.Set[string]
+	// PlansUnread says why not all plans could be read; empty when they could.
+	PlansUnread string
 	// Unlisted counts the objects that the listings lacked and that are not proven to be gone.
 	Unlisted int
 	// Held are the IDs that are proven to be gone and are too many to be deleted, by kind.
@@ -159,10 +157,13 @@ func (s *Syncer) NewRun(
 			clerk.KindUser: sets.New[string](), clerk.KindOrganization: sets.New[string](), clerk.KindMembership: sets.New[string](),
 		},
 		members: sets.New[string](),
-		planned: sets.New[string](),
-		outcome: Outcome{Written: map[clerk.Kind]int{}, Held: map[clerk.Kind][]string{}, Allowed: map[clerk.Kind]int{}},
+		outcome: Outcome{
+			Written: map[clerk.Kind]int{}, Held: map[clerk.Kind][]string{}, Allowed: map[clerk.Kind]int{}, Buried: sets.New[string](),
+		},
 	}
-	if before.Type == clerkv1alpha1.SyncFull && syncType == clerkv1alpha1.SyncFull {
+	// What was decided on deletions before the plans were read is known to nobody any more.
+	resumable := before.Type == clerkv1alpha1.SyncFull && before.Stage != clerkv1alpha1.SyncPlans
+	if resumable && syncType == clerkv1alpha1.SyncFull {
 		run.Progress = before
 		run.Interrupt()
 		return run
@@ -184,13 +185,11 @@ func (r *Run) Interrupt() {
 	r.deaths = nil
 }
 
-// Fail marks a run that a step of failed, so that it did not see everything when it decides what is gone. Once it has
-// decided that, there is nothing to mark.
-func (r *Run) Fail() {
-	if r.Progress.Stage != clerkv1alpha1.SyncPlans {
-		r.Interrupt()
-	}
-}
+// ReadPlans makes an incremental sync read the plans as well, which full ones always do.
+func (r *Run) ReadPlans() { r.readsPlans = true }
+
+// ReadsPlans says whether the run reads plans.
+func (r *Run) ReadsPlans() bool { return r.full() || r.readsPlans }
 
 // Interrupted says whether the run did not see everything.
 func (r *Run) Interrupted() bool { return r.Progress.Interrupted != nil && *r.Progress.Interrupted }
@@ -234,7 +233,7 @@ type Next struct {
 }
 
 // Step takes a run one step forward. After an error the same step is tried again by the next call; whoever calls it
-// decides whether the run then has to Fail.
+// decides whether the run is then Interrupted.
 func (s *Syncer) Step(ctx context.Context, run *Run) (Next, error) {
 	before := run.written()
 	next, err := s.step(ctx, run)

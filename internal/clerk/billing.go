@@ -147,25 +147,15 @@ func DecodeSubscriptionItem(data json.RawMessage) (*Subscription, error) {
 	return event.Subscription.read(), nil
 }
 
-// read makes items states that no event told of: as new as they are themselves and nothing newer.
+// read makes items states that no event told of: as new as they are themselves and nothing newer. The Backend API need not
+// say an item's plan, and what is known of it must not be lost to that.
 func (s *Subscription) read() *Subscription {
+	s.Items = slices.DeleteFunc(s.Items, func(item clerkv1alpha1.BillingItem) bool { return item.Plan == "" })
 	for i := range s.Items {
-		s.Items[i].EventTime = readTime(s.Items[i])
+		// Envelopes can be in whole seconds: the event that told the same must not look older.
+		s.Items[i].EventTime = clerkv1alpha1.NewTimestamp(s.Items[i].UpdatedAt.Truncate(time.Second))
 	}
 	return s
-}
-
-// readTime is the EventTime of an item that was read and not told. Envelopes can be in whole seconds: the event that told
-// the same must not look older.
-func readTime(item clerkv1alpha1.BillingItem) clerkv1alpha1.Timestamp {
-	return clerkv1alpha1.NewTimestamp(item.UpdatedAt.Truncate(time.Second))
-}
-
-// Told says whether any of a payer's items was learned from an event.
-func Told(billing *clerkv1alpha1.Billing) bool {
-	return slices.ContainsFunc(billing.Items, func(item clerkv1alpha1.BillingItem) bool {
-		return !item.EventTime.Time.Equal(readTime(item).Time)
-	})
 }
 
 func decodeSubscriptionItem(event *Event, data json.RawMessage) error {

@@ -142,31 +142,17 @@ func TestDecodeSubscription_ofTheBackendAPI(t *testing.T) {
 		`"updated_at":1716883200500,"plan":{"slug":"pro","fee":{"amount":2000}}}`))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(listed).To(Equal(subscription))
+	for _, plan := range []string{`null`, `{"slug":""}`, `{"slug":"pr\u202eo"}`} {
+		listed, err = clerk.DecodeSubscriptionItem(json.RawMessage(`{` + payerData + `,"id":"a","updated_at":1716883200900,"plan":` + plan + `}`))
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(clerk.MergeBilling(&told, listed)).To(Equal(told), "an item of no plan says nothing")
+	}
 	_, err = clerk.DecodeSubscriptionItem(json.RawMessage(`{"id":"a","status":"active","updated_at":1716883200500}`))
 	g.Expect(err).To(MatchError(&clerk.UnusableError{Reason: "NoPayer"}))
 	for _, useless := range []string{`null`, `[]`, `{"items":[{"id":"a/b"}]}`, `{"items":[{"id":"a"}]}`} {
 		_, err := clerk.DecodeSubscription(organizationID, json.RawMessage(useless))
 		g.Expect(err).To(BeAssignableToTypeOf(&clerk.UnusableError{}), useless)
 	}
-}
-
-func TestTold_byAnEvent(t *testing.T) {
-	g := NewWithT(t)
-	event := func(timestamp string) *clerkv1alpha1.Billing {
-		decoded, err := clerk.Decode([]byte(`{"type":"subscriptionItem.active","timestamp":` + timestamp + `,"data":{` + payerData + `,` + itemData + `}}`))
-		g.Expect(err).NotTo(HaveOccurred())
-		merged := clerk.MergeBilling(&clerkv1alpha1.Billing{}, decoded.Subscription)
-		return &merged
-	}
-	listed, err := clerk.DecodeSubscriptionItem(json.RawMessage(`{` + payerData + `,` + itemData + `}`))
-	g.Expect(err).NotTo(HaveOccurred())
-	read := clerk.MergeBilling(&clerkv1alpha1.Billing{}, listed)
-
-	g.Expect(clerk.Told(&clerkv1alpha1.Billing{})).To(BeFalse())
-	g.Expect(clerk.Told(&read)).To(BeFalse())
-	g.Expect(clerk.Told(event("1716883200777"))).To(BeTrue())
-	both := clerk.MergeBilling(event("1716883200777"), listed)
-	g.Expect(clerk.Told(&both)).To(BeTrue(), "what is read later does not hide it")
 }
 
 // day is a moment of the tests' story.

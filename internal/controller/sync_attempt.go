@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,9 @@ type attempt struct {
 	request string
 	users   string
 
+	// plansUnread says that the last sync that was to read plans could not, so that the next one is to.
+	plansUnread bool
+
 	// err is why the last attempt failed; nil after one that did not.
 	err       error
 	failures  int
@@ -75,6 +79,9 @@ func (a *attempt) use(api *clerkapi.Client, config *clerkv1alpha1.ClerkInstance)
 
 func (a *attempt) start(run *backfill.Run, instanceID string, config *clerkv1alpha1.ClerkInstance) {
 	a.run, a.instanceID, a.begun = run, instanceID, true
+	if a.plansUnread {
+		run.ReadPlans()
+	}
 	a.request, a.users = backfill.Request(config), backfill.UsersKey(config)
 }
 
@@ -103,7 +110,7 @@ func (a *attempt) fail(err error, now time.Time) {
 		a.run = nil
 		return
 	}
-	a.run.Fail()
+	a.run.Interrupt()
 }
 
 // conclude ends a run that came to its end, and returns why it is none that counts. After an interrupted one a full one
@@ -120,6 +127,9 @@ func (a *attempt) conclude(now time.Time) error {
 		}
 	default:
 		a.over, a.failures, a.ended = true, 0, now
+		if a.run.ReadsPlans() {
+			a.plansUnread = outcome.PlansUnread != ""
+		}
 	}
 	return nil
 }
@@ -308,24 +318,30 @@ func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance) {
 	}
 	setCondition(config, clerkv1alpha1.ConditionBackendAPIReady, metav1.ConditionTrue, clerkv1alpha1.ReasonAuthenticated,
 		"Clerk accepts the secret key of "+a.instanceID)
-	setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced, describeOutcome(outcome))
+	left := leftOut(outcome)
+	if a.run.ReadsPlans() || left != "" || !meta.IsStatusConditionTrue(config.Status.Conditions, clerkv1alpha1.ConditionSynced) {
+		// What the last full sync left out is still left out after an incremental one that did not come to it.
+		setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced,
+			cmp.Or(left, "everything that was to be read is mirrored"))
+	}
 	a.projectRepairs(config)
 }
 
-// describeOutcome tells what a sync that read everything left out.
-func describeOutcome(outcome backfill.Outcome) string {
-	message := "everything that was to be read is mirrored"
-	if outcome.Refused+outcome.Buried > 0 {
-		message = "all was read"
-	}
+// leftOut tells what a sync that succeeded left out; empty for nothing.
+func leftOut(outcome backfill.Outcome) string {
+	var parts []string
 	if outcome.Refused > 0 {
-		message += fmt.Sprintf("; %d objects are left out because the cluster cannot hold them, see the operator's log", outcome.Refused)
+		parts = append(parts, fmt.Sprintf("%d objects are left out because the cluster cannot hold them, see the operator's log",
+			outcome.Refused))
 	}
-	if outcome.Buried > 0 {
-		message += fmt.Sprintf("; %d objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log",
-			outcome.Buried)
+	if buried := outcome.Buried.Len(); buried > 0 {
+		parts = append(parts, fmt.Sprintf("%d objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log",
+			buried))
 	}
-	return message
+	if outcome.PlansUnread != "" {
+		parts = append(parts, "plans were not read to the end: "+outcome.PlansUnread)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // projectRepairs tells that webhooks did not deliver. That they do again is shown by a full sync without repairs, or by

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -81,32 +82,24 @@ func TestReasonOf(t *testing.T) {
 	}
 }
 
-func TestDescribeOutcome(t *testing.T) {
+func TestLeftOut(t *testing.T) {
+	const (
+		refused = "2 objects are left out because the cluster cannot hold them, see the operator's log"
+		buried  = "1 objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log"
+		unread  = "plans were not read to the end: ListSubscriptionItems failed with 500"
+	)
 	for name, tc := range map[string]struct {
 		outcome backfill.Outcome
 		want    string
 	}{
-		"nothing left out":  {backfill.Outcome{}, "everything that was to be read is mirrored"},
-		"refused":           {backfill.Outcome{Refused: 2}, "all was read; 2 objects are left out because the cluster cannot hold them, see the operator's log"},
-		"buried":            {backfill.Outcome{Buried: 1}, "all was read; 1 objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log"},
-		"refused or buried": {backfill.Outcome{Refused: 1, Buried: 3}, "all was read; 1 objects are left out because the cluster cannot hold them, see the operator's log; 3 objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log"},
+		"nothing": {backfill.Outcome{}, ""},
+		"refused": {backfill.Outcome{Refused: 2}, refused},
+		"buried":  {backfill.Outcome{Buried: sets.New("user_a")}, buried},
+		"unread":  {backfill.Outcome{PlansUnread: "ListSubscriptionItems failed with 500"}, unread},
+		"all": {backfill.Outcome{Refused: 2, Buried: sets.New("user_a"), PlansUnread: "ListSubscriptionItems failed with 500"},
+			refused + "; " + buried + "; " + unread},
 	} {
-		t.Run(name, func(t *testing.T) { NewWithT(t).Expect(describeOutcome(tc.outcome)).To(Equal(tc.want)) })
-	}
-}
-
-// A full sync that fails when it has decided what is gone goes on as it is; before that it may not decide any more.
-func TestFail_interruptsWhatHasNotDecidedYet(t *testing.T) {
-	for stage, want := range map[clerkv1alpha1.ClerkInstanceSyncStage]bool{
-		clerkv1alpha1.SyncOrganizations: true, clerkv1alpha1.SyncMemberships: true, clerkv1alpha1.SyncUsers: true,
-		clerkv1alpha1.SyncDeletions: true, clerkv1alpha1.SyncPlans: false,
-	} {
-		t.Run(string(stage), func(t *testing.T) {
-			g := NewWithT(t)
-			a := &attempt{run: &backfill.Run{Progress: clerkv1alpha1.ClerkInstanceSyncProgress{Type: clerkv1alpha1.SyncFull, Stage: stage}}}
-			a.fail(errServer, noon)
-			g.Expect(a.run.Interrupted()).To(Equal(want))
-		})
+		t.Run(name, func(t *testing.T) { NewWithT(t).Expect(leftOut(tc.outcome)).To(Equal(tc.want)) })
 	}
 }
 

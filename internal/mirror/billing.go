@@ -37,14 +37,6 @@ type payer interface {
 	GetBilling() *clerkv1alpha1.Billing
 }
 
-// BillingOf is what is known of an object's plan; nothing of one that cannot have any.
-func BillingOf(o Object) *clerkv1alpha1.Billing {
-	if payer, ok := o.(payer); ok {
-		return payer.GetBilling()
-	}
-	return &clerkv1alpha1.Billing{}
-}
-
 // ApplyBilling adds what an event says of a payer's plan to what is known of it. It changes spec.billing and nothing
 // else, and creates nothing. The API server does not guard the order here, as it does for Apply: what is stored is merged
 // from what was read, and is written only to exactly that.

@@ -86,42 +86,20 @@ func New(c client.Client, live client.Reader) *Mirror {
 	return &Mirror{client: c, live: live}
 }
 
-// Apply stores an object's state in one server-side apply, or in none if the cache has that very state. It returns an error that is a *RefusedError when no retry
-// can help, and any other when one can.
+// Apply stores an object's state in one server-side apply, or in none if the cache has that very state. It returns an error
+// that is a *RefusedError when no retry can help, and any other when one can.
 func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
-	own, err := tombstoneOf(ctx, m.client, o.ID)
-	if err != nil {
-		return "", err
-	}
-	if own != nil && own.Spec.InstanceName != o.InstanceName {
-		// An ID is one Clerk application's. Made again by another, and deleted again, it would be forgotten.
-		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s was deleted by another instance", o.ID)}
-	}
-	orphan, err := Deleted(ctx, m.client, o.InstanceName, o.Parents...)
-	if err != nil {
-		return "", err
-	}
-	if own != nil || orphan {
-		return Stale, nil
+	if dead, err := m.isDead(ctx, o); err != nil || dead {
+		return Stale, err
 	}
 	before := NewObject(o.Kind)
 	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, before); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
 	}
-	if version := before.GetMirrored(); o.UpdatedAt.Equal(version.UpdatedAt.Time) && o.EventTime.Equal(version.EventTime.Time) {
-		same, err := same(o, before)
-		switch {
-		case err != nil:
-			return "", err
-		case same && before.GetDeletionTimestamp().IsZero():
-			return Unchanged, nil // a duplicate
-		case !same: // which of the two is newer nobody can tell but Clerk
-			o.Meta.WithAnnotations(map[string]string{
-				clerkv1alpha1.AnnotationResyncRequestedAt: o.EventTime.UTC().Format(time.RFC3339Nano),
-			})
-		}
+	if known, err := recognize(o, before); err != nil || known {
+		return Unchanged, err
 	}
-	err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	err := m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) {
 		return m.explain(ctx, o, err)
 	}
@@ -135,6 +113,37 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 		return Unchanged, nil
 	}
 	return Applied, nil
+}
+
+// isDead says whether an object, or one that it cannot outlive, is known to be deleted.
+func (m *Mirror) isDead(ctx context.Context, o *clerk.Object) (bool, error) {
+	own, err := tombstoneOf(ctx, m.client, o.ID)
+	switch {
+	case err != nil:
+		return false, err
+	case own != nil && own.Spec.InstanceName != o.InstanceName:
+		// An ID is one Clerk application's. Made again by another, and deleted again, it would be forgotten.
+		return false, &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s was deleted by another instance", o.ID)}
+	case own != nil:
+		return true, nil
+	}
+	return Deleted(ctx, m.client, o.InstanceName, o.Parents...)
+}
+
+// recognize says whether a state is stored already. Which of two different states of the same version is newer nobody can
+// tell but Clerk: it marks such a one to be read again.
+func recognize(o *clerk.Object, stored Object) (bool, error) {
+	version := stored.GetMirrored()
+	if !o.UpdatedAt.Equal(version.UpdatedAt.Time) || !o.EventTime.Equal(version.EventTime.Time) {
+		return false, nil
+	}
+	same, err := same(o, stored)
+	if err == nil && !same {
+		o.Meta.WithAnnotations(map[string]string{
+			clerkv1alpha1.AnnotationResyncRequestedAt: o.EventTime.UTC().Format(time.RFC3339Nano),
+		})
+	}
+	return same && stored.GetDeletionTimestamp().IsZero(), err
 }
 
 // ApplyIfMissing stores a state where nothing is stored, as far as the cache knows: for what is learned by the way, which

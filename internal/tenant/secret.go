@@ -75,13 +75,14 @@ func SecretCopy(namespace string, owner Owner, source *corev1.Secret) *corev1ac.
 		WithData(source.Data)
 }
 
-// Hash returns a digest of the Secret of a tenant in the namespace with the given UID, and of the versions of those that are
-// copied there. It tells whether there is anything to write where the operator may not read what it wrote. Of what is
-// copied it holds no content: whoever can see the digest must not be able to try out guesses.
+// Hash returns a digest of the Secret of a tenant in the namespace with the given UID, and of those that are copied there. It
+// tells whether there is anything to write where the operator may not read what it wrote. Whoever can see the digest must
+// not be able to try out guesses of what is copied, so the source's UID is in it, which only those know who can read it.
 func Hash(own *corev1ac.SecretApplyConfiguration, copied []corev1.Secret, namespaceUID string) (string, error) {
-	content := []any{namespaceUID, own}
+	content := make([]any, 0, 2+len(copied))
+	content = append(content, namespaceUID, own)
 	for i := range copied {
-		content = append(content, copied[i].Name, copied[i].UID, copied[i].ResourceVersion)
+		content = append(content, []any{copied[i].Name, copied[i].UID, copied[i].Type, copied[i].Data})
 	}
 	encoded, err := json.Marshal(content)
 	if err != nil {

@@ -243,8 +243,10 @@ func (p *permutations) redeliver() {
 	p.t.Helper()
 	again := p.waiting
 	p.waiting = nil
+	ctx, cancel := context.WithTimeout(p.t.Context(), convergence)
+	defer cancel()
 	for _, event := range again {
-		p.Expect(p.send(p.t.Context(), event)).To(Succeed())
+		p.Expect(p.send(ctx, event)).To(Succeed())
 	}
 	for _, event := range p.waiting {
 		id := subject(event)

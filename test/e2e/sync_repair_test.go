@@ -182,7 +182,7 @@ func TestSync_repairsWhatNoWebhookTold(t *testing.T) {
 		tc.want(b, teams[i])
 	}
 	b.becomes(clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonRepairsNeeded)
-	// Of plans no webhook ever told, so none is missing.
+	// A plan is none that a webhook has to bring: the endpoint may not be subscribed to any.
 	// A membership that goes with its user or organization is not counted: the cluster's own cascade takes it.
 	w.Expect(b.message(clerkv1alpha1.ConditionFresh)).To(ContainSubstring("(4 users, 2 organizations, 6 memberships)"))
 

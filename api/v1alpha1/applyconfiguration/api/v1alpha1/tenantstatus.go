@@ -19,8 +19,8 @@ type TenantStatusApplyConfiguration struct {
 	PendingTenantClass *string `json:"pendingTenantClass,omitempty"`
 	// namespace is the tenant's namespace. Its name is chosen once and never changes.
 	Namespace *NamespaceReferenceApplyConfiguration `json:"namespace,omitempty"`
-	// secretHash is a digest of what was last written to the Secret clerk-organization and of the versions of the Secrets that
-	// were last copied. The operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
+	// secretHash is a digest of what was last written to the Secret clerk-organization and to the copies of Secrets. The
+	// operator may not read Secrets in tenant namespaces, so this is how it knows that there is nothing to write.
 	SecretHash *string `json:"secretHash,omitempty"`
 	// secrets are the names of the Secrets that were copied into the namespace.
 	Secrets []string `json:"secrets,omitempty"`
