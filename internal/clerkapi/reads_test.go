@@ -222,9 +222,9 @@ func expectSingleObjects(t *testing.T, g Gomega, client *Client, user clerkfake.
 func TestSubscriptionItems_saysWhoPays(t *testing.T) {
 	g := NewWithT(t)
 	s := newStub(t, answer{body: `{"total_count":4,"data":[
-		{"id":"a","updated_at":1716883200500,"payer":{"organization_id":"` + organizationID + `","user_id":null}},
-		{"id":"b","updated_at":1716883200500,"payer":{"organization_id":null,"user_id":"` + userID + `"}},
-		{"id":"c","updated_at":1716883200500},
+		{"id":"a","updated_at":1716883200500,"plan":{"slug":"pro"},"payer":{"organization_id":"` + organizationID + `","user_id":null}},
+		{"id":"b","updated_at":1716883200500,"plan":{"slug":"pro"},"payer":{"organization_id":null,"user_id":"` + userID + `"}},
+		{"id":"c","updated_at":1716883200500,"plan":{"slug":"pro"}},
 		7]}`})
 	page, err := s.client.SubscriptionItems(t.Context(), 0)
 	g.Expect(err).NotTo(HaveOccurred())
@@ -243,7 +243,7 @@ func TestSubscription_thereMayBeNone(t *testing.T) {
 		wantItems int
 		wantError bool
 	}{
-		"one":                     {answer{body: `{"id":"csub_1","subscription_items":[{"id":"a","updated_at":1716883200500}]}`}, 1, false},
+		"one":                     {answer{body: `{"id":"csub_1","subscription_items":[{"id":"a","updated_at":1716883200500,"plan":{"slug":"pro"}}]}`}, 1, false},
 		"one without items":       {answer{body: `{"id":"csub_1","subscription_items":[]}`}, 0, false},
 		"none":                    {answer{status: 404, body: refusal}, -1, false},
 		"billing is off":          {answer{status: 403, body: refusal}, -1, false},
