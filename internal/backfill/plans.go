@@ -18,8 +18,8 @@ import (
 
 // plansCursor is where a listing of plans is.
 type plansCursor struct {
-	// last is the first payer's first item of the last page.
-	last string
+	// first is the first item of the page before that tells of a plan.
+	first string
 	// steppedBack is how often the listing shifted.
 	steppedBack int
 }
@@ -62,7 +62,7 @@ func (s *Syncer) listPlans(ctx context.Context, run *Run) (end bool, err error) 
 		// Items went, and others moved up to where nothing is read any more.
 		run.plans.steppedBack++
 		progress.Offset = max(0, progress.Offset-clerkapi.PageSize)
-		run.plans.last = ""
+		run.plans.first = ""
 		return false, nil
 	}
 	switch {
@@ -70,19 +70,19 @@ func (s *Syncer) listPlans(ctx context.Context, run *Run) (end bool, err error) 
 		return false, ErrListingEnds
 	case page.Listed > 0 && len(page.Items) == 0:
 		return false, clerkapi.ErrMalformed
-	case page.Listed > 0 && firstItem(page) == run.plans.last:
+	case firstItem(page) != "" && firstItem(page) == run.plans.first:
 		return false, ErrListingRepeats
 	}
 	if err := s.storePlans(ctx, run, page.Items); err != nil {
 		return false, err
 	}
-	run.plans.last = firstItem(page)
+	run.plans.first = firstItem(page)
 	run.outcome.Refused += page.Listed - len(page.Items)
 	run.count(int64(page.Listed))
 	return progress.Offset >= total, nil
 }
 
-// firstItem is what tells a page from the one before.
+// firstItem is what tells a page from the one before; empty when none of its items has a plan.
 func firstItem(page clerkapi.Page[*clerk.Subscription]) string {
 	for _, subscription := range page.Items {
 		for _, item := range subscription.Items {

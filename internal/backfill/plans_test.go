@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -160,6 +161,24 @@ func TestPlans_aFailureHoldsNothingElseUp(t *testing.T) {
 			w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
 		})
 	}
+}
+
+// Clerk need not say the plan of an item. Such a one says nothing, and there may be a page of them.
+func TestPlans_itemsWithoutAPlanSayNothing(t *testing.T) {
+	w := newWorld(t)
+	acme := w.tenant(0)
+	w.clerk.Subscribe(acme.ID, "pro")
+	w.full()
+	items := make([]string, 2)
+	for i := range items {
+		items[i] = fmt.Sprintf(`{"id":"csub_item_%d","status":"active","updated_at":1,"plan":null,"payer":{"organization_id":%q}}`, i, acme.ID)
+	}
+	w.clerk.Inject(clerkfake.Fault{Path: plansPath, Body: `{"data":[` + strings.Join(items, ",") + `],"total_count":4}`})
+	w.clerk.ResetRequests()
+	run := w.full()
+	w.Expect(w.asked(plansPath)).To(HaveLen(2))
+	w.Expect(run.Outcome().PlansUnread).To(BeEmpty())
+	w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
 }
 
 // That billing is off is said at once or not at all.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -15,6 +16,22 @@ import (
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
+
+// A user is told of it once, however often the user is looked at.
+func TestTellOfNoTenant_changesNothingTheSecondTime(t *testing.T) {
+	g := NewWithT(t)
+	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: "standard"}}
+	c := &claim{passedOver: passedOver(class, errors.New("why"))}
+	user := &clerkv1alpha1.ClerkUser{}
+	tellOfNoTenant(user, c)
+	g.Expect(passedOverBy(user)).To(Equal([]string{"standard"}))
+	user.Status.Conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour))
+	before := user.DeepCopy()
+	tellOfNoTenant(user, c)
+	g.Expect(user).To(Equal(before))
+	tellOfNoTenant(user, &claim{})
+	g.Expect(user.Status.Conditions).To(BeEmpty())
+}
 
 // Who cannot be told apart by an expression is found among however many who can.
 func TestUnevaluated_beginsWithThoseWhoWereTold(t *testing.T) {

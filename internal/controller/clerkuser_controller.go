@@ -129,13 +129,7 @@ func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1
 	}
 	if user.Status.Namespace.Name == "" && (c.class == nil || user.Suspended()) {
 		if namespace, err := r.findNamespace(ctx, user); err != nil || namespace == nil {
-			user.Status.TenantStatus = clerkv1alpha1.TenantStatus{}
-			for _, conditionType := range tenantConditions {
-				meta.RemoveStatusCondition(&user.Status.Conditions, conditionType)
-			}
-			if c.passedOver != "" {
-				setCondition(user, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, noClass(c))
-			}
+			tellOfNoTenant(user, c)
 			r.places.leave(user.UID)
 			return ctrl.Result{}, err
 		}
@@ -146,6 +140,17 @@ func (r *ClerkUserReconciler) reconcileTenant(ctx context.Context, user *clerkv1
 		granted[role] = []string{user.Spec.UserID}
 	}
 	return ctrl.Result{RequeueAfter: resyncInterval}, r.provision(ctx, c, granted)
+}
+
+// tellOfNoTenant leaves nothing of a tenant in a user's status, unless a class could not tell whether it selects the user.
+func tellOfNoTenant(user *clerkv1alpha1.ClerkUser, c *claim) {
+	user.Status.TenantStatus = clerkv1alpha1.TenantStatus{}
+	meta.RemoveStatusCondition(&user.Status.Conditions, clerkv1alpha1.ConditionAccessReady)
+	if c.passedOver == "" {
+		meta.RemoveStatusCondition(&user.Status.Conditions, clerkv1alpha1.ConditionNamespaceReady)
+		return
+	}
+	setCondition(user, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass, noClass(c))
 }
 
 // reconcileUserStatus sets a user's status from the memberships and bindings that name the user, and from what is wrong

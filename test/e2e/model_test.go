@@ -26,8 +26,8 @@ import (
 // The model says what the cluster holds after a history, from what is left in Clerk and from which events arrived. It
 // knows nothing of the order in which they did.
 //
-// Required: what there is in Clerk is mirrored with all that is mirrored of it, its plan included, and its status tells what the model tells.
-// An organization that a class selects has its one namespace. A member holds the one ClusterRole of the member's role there,
+// Required: what there is in Clerk is mirrored with all that is mirrored of it, its plan included, and its status tells what
+// the model tells. An organization that a class selects has its one namespace. A member holds the one ClusterRole of the member's role there,
 // if the user is neither banned nor deprovisioned and the class knows the role. An ID has a tombstone if its deletion's
 // event arrived, or if it was mirrored when a sync found that Clerk has it no more.
 //
