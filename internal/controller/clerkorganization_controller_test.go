@@ -18,6 +18,7 @@ import (
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/controller"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 	"github.com/clerk-operator/clerk-operator/test/payload"
 )
@@ -445,6 +446,23 @@ func TestOrganization_withoutClassHasNothingAndLosesAccessWhenItsClassGoes(t *te
 	w.eventuallyReady(&clerkv1alpha1.ClerkOrganization{}, w.org.ID, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)
 	w.eventuallyHold(namespace, nil)
 	w.Expect(w.namespace(namespace).DeletionTimestamp).To(BeNil())
+}
+
+func TestAdoptable_heedsAnAnnotationThatTheCacheHasNotHeardOf(t *testing.T) {
+	w := newWorld(t)
+	w.happen("organization.created", w.org.Data())
+	cached := w.organization()
+	wanted := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "legacy-" + clerk.ObjectName(w.org.ID), Annotations: map[string]string{clerkv1alpha1.AnnotationAdoptBy: w.org.ID},
+	}}
+	w.Expect(suite.client.Create(t.Context(), wanted)).To(Succeed())
+	annotated := cached.DeepCopy()
+	annotated.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptNamespace: wanted.Name}
+	w.Expect(suite.client.Patch(t.Context(), annotated, client.MergeFrom(cached))).To(Succeed())
+
+	adopted, err := controller.Adoptable(t.Context(), suite.client, cached)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(adopted).To(HaveField("UID", wanted.UID))
 }
 
 func TestOrganization_withoutItsInstanceOnlyLosesAccess(t *testing.T) {

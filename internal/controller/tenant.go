@@ -212,7 +212,7 @@ func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.
 		setFailed(c.owner, clerkv1alpha1.ConditionNamespaceReady, namespaceErr)
 	} else {
 		setCondition(c.owner, clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue,
-			clerkv1alpha1.ReasonProvisioned, "the namespace is as its class wants it")
+			clerkv1alpha1.ReasonProvisioned, "the namespace is as its class wants it"+notAdopted(c.owner, namespace.Name))
 	}
 	bindingsErr := t.reconcileAccess(ctx, c, namespace.Name, granted, unlimited)
 	if bindingsErr != nil {

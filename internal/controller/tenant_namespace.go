@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -132,13 +133,21 @@ func isAdopted(namespace *corev1.Namespace, o tenant.Owner) bool {
 // adoptable returns the namespace that an owner is to adopt, nil when it is to adopt none. It takes two keys: the owner's
 // annotation names the namespace, and the namespace's annotation names the owner.
 func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, error) {
-	name := o.GetAnnotations()[clerkv1alpha1.AnnotationAdoptNamespace]
+	// The cache may have heard of a class, or of the end of Observe, and not yet of an annotation that was set before it.
+	current := o.DeepCopyObject().(owner)
+	if err := t.live.Get(ctx, client.ObjectKeyFromObject(o), current); err != nil {
+		return nil, fmt.Errorf("reading the owner of a new namespace: %w", err)
+	}
+	name := current.GetAnnotations()[clerkv1alpha1.AnnotationAdoptNamespace]
 	if name == "" {
 		return nil, nil
 	}
 	refuse := func(format string, args ...any) error {
 		return stalled(clerkv1alpha1.ReasonAdoptionRefused, recheckInterval,
-			"namespace %s is not adopted: "+format, append([]any{name}, args...)...)
+			"namespace %.63s is not adopted: "+format, append([]any{name}, args...)...)
+	}
+	if len(apivalidation.ValidateNamespaceName(name, false)) > 0 {
+		return nil, refuse("that is no name of a namespace")
 	}
 	if tenant.IsPlatform(name) || name == t.namespace {
 		return nil, refuse("it is the platform's own")
@@ -148,8 +157,6 @@ func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, er
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, refuse("it does not exist")
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return nil, refuse("that is no name of a namespace")
 	case err != nil:
 		return nil, fmt.Errorf("reading namespace %s: %w", name, err)
 	case !namespace.DeletionTimestamp.IsZero():
@@ -163,6 +170,14 @@ func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, er
 		}
 	}
 	return &namespace, nil
+}
+
+// notAdopted adds to a condition that an owner names a namespace to adopt in vain.
+func notAdopted(o owner, namespace string) string {
+	if name := o.GetAnnotations()[clerkv1alpha1.AnnotationAdoptNamespace]; name != "" && name != namespace {
+		return fmt.Sprintf("; %.63s is not adopted: the tenant has namespace %s already", name, namespace)
+	}
+	return ""
 }
 
 func conflict(name string) error {

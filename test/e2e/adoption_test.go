@@ -59,7 +59,7 @@ func TestAdoption_neverOfThePlatformsOrAnotherTenants(t *testing.T) {
 	w := newWorld(t)
 	_, taken := w.tenant("taken")
 	before := get(w, namespaceObject(taken)).Labels
-	for _, namespace := range []string{"kube-system", "default", "clerk-operator-system", taken, "not-there", "No Name"} {
+	for _, namespace := range []string{"kube-system", "default", "clerk-operator-system", taken, "not-there", "No Name", "../secrets"} {
 		o := w.adopting(namespace)
 		if namespace == taken || namespace == "kube-system" || namespace == "default" {
 			w.annotate(namespaceObject(namespace), clerkv1alpha1.AnnotationAdoptBy, o.ID)
@@ -71,6 +71,20 @@ func TestAdoption_neverOfThePlatformsOrAnotherTenants(t *testing.T) {
 	}
 	w.Expect(get(w, namespaceObject(taken)).Labels).To(Equal(before))
 	w.Expect(get(w, namespaceObject("default")).Labels).NotTo(HaveKey(clerkv1alpha1.LabelOrganizationID))
+}
+
+func TestAdoption_ofATenantWithANamespaceIsToldToBeInVain(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("settled")
+	other := namespaceObject(newName())
+	w.create(other)
+	w.annotate(other, clerkv1alpha1.AnnotationAdoptBy, o.ID)
+	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationAdoptNamespace, other.Name)
+	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Conditions", ContainElement(And(
+		HaveField("Type", clerkv1alpha1.ConditionNamespaceReady),
+		HaveField("Message", ContainSubstring(other.Name+" is not adopted"))))))
+	w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
+	w.Expect(get(w, other).Labels).NotTo(HaveKey(clerkv1alpha1.LabelOrganizationID))
 }
 
 func TestProtection_keepsTheNamespaceUntilItIsRemoved(t *testing.T) {
