@@ -465,6 +465,60 @@ func TestAdoptable_heedsAnAnnotationThatTheCacheHasNotHeardOf(t *testing.T) {
 	w.Expect(adopted).To(HaveField("UID", wanted.UID))
 }
 
+func TestIsCurrent_noticesWhatTheCacheHasNotHeardOf(t *testing.T) {
+	suspended := func(w *world, organization *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance) {
+		patched := config.DeepCopy()
+		patched.Spec.Suspend = new(true)
+		w.Expect(suite.client.Patch(w.t.Context(), patched, client.MergeFrom(config))).To(Succeed())
+	}
+	for name, tc := range map[string]struct {
+		change func(*world, *clerkv1alpha1.ClerkOrganization, *clerkv1alpha1.ClerkInstance)
+		// cached is what the cache has of the instance; nil for what there was before the change.
+		cached *clerkv1alpha1.ClerkInstance
+		want   bool
+	}{
+		"as it is":               {want: true},
+		"an instance suspended":  {change: suspended},
+		"an instance made since": {cached: &clerkv1alpha1.ClerkInstance{}},
+		"an instance that is gone": {
+			change: func(w *world, _ *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance) {
+				w.Expect(suite.client.Delete(w.t.Context(), config)).To(Succeed())
+				w.Eventually(func() error {
+					return suite.client.Get(w.t.Context(), client.ObjectKeyFromObject(config), &clerkv1alpha1.ClerkInstance{})
+				}).Should(HaveOccurred())
+			},
+			cached: &clerkv1alpha1.ClerkInstance{},
+			want:   true,
+		},
+		"an organization annotated": {
+			change: func(w *world, organization *clerkv1alpha1.ClerkOrganization, _ *clerkv1alpha1.ClerkInstance) {
+				patched := organization.DeepCopy()
+				patched.Annotations = map[string]string{clerkv1alpha1.AnnotationRetain: "true"}
+				w.Expect(suite.client.Patch(w.t.Context(), patched, client.MergeFrom(organization))).To(Succeed())
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.instance = "current-" + clerk.ObjectName(w.org.ID)
+			config := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instance}}
+			config.Spec.Webhook.SigningSecrets = []clerkv1alpha1.SecretKeyReference{{Name: "clerk-webhook", Key: "signing-secret"}}
+			w.Expect(suite.client.Create(t.Context(), config)).To(Succeed())
+			t.Cleanup(func() { _ = suite.client.Delete(context.WithoutCancel(t.Context()), config) })
+			w.happen("organization.created", w.org.Data())
+			organization := w.organization()
+			cached := config.DeepCopy()
+			if tc.cached != nil {
+				cached = tc.cached
+			}
+			if tc.change != nil {
+				tc.change(w, organization, config)
+			}
+			w.Expect(controller.IsCurrent(t.Context(), suite.client, organization, cached)).To(Equal(tc.want))
+		})
+	}
+}
+
 func TestOrganization_withoutItsInstanceOnlyLosesAccess(t *testing.T) {
 	w := newWorld(t)
 	w.class()

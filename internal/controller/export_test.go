@@ -16,3 +16,10 @@ import (
 func Adoptable(ctx context.Context, live client.Reader, cached *clerkv1alpha1.ClerkOrganization) (*corev1.Namespace, error) {
 	return (&tenancy{base: base{live: live}}).adoptable(ctx, cached)
 }
+
+// IsCurrent says whether an organization and its instance are as the cache has them.
+func IsCurrent(
+	ctx context.Context, live client.Reader, cached *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance,
+) (bool, error) {
+	return (&tenancy{base: base{live: live}}).isCurrent(ctx, cached, config)
+}

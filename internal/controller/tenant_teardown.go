@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -19,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
-	"github.com/clerk-operator/clerk-operator/internal/mirror"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
@@ -114,6 +114,9 @@ func (t *tenancy) findCreated(ctx context.Context, o owner) (*corev1.Namespace, 
 func (t *tenancy) demolish(
 	ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance, namespace *corev1.Namespace,
 ) (result ctrl.Result, done bool, err error) {
+	if now, err := t.isCurrent(ctx, o, config); err != nil || !now {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, false, err
+	}
 	deleteAt, keep, err := t.fate(ctx, o, namespace)
 	switch {
 	case err != nil:
@@ -136,6 +139,26 @@ func (t *tenancy) demolish(
 	}
 	result, err = t.deleteNamespace(ctx, o, namespace)
 	return result, false, err
+}
+
+// isCurrent says whether an owner and its instance are as the cache has them. To delete a namespace is the one act that
+// nothing takes back, and the watches are not in step: the cache may have heard of a deletion, and not yet of what was set
+// before it to keep the data.
+func (t *tenancy) isCurrent(ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance) (bool, error) {
+	now := &clerkv1alpha1.ClerkInstance{}
+	err := t.live.Get(ctx, client.ObjectKey{Name: o.GetMirrored().InstanceName}, now)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading ClerkInstance %s: %w", o.GetMirrored().InstanceName, err)
+	}
+	if now.UID != config.UID || now.Generation != config.Generation {
+		return false, nil
+	}
+	current := o.DeepCopyObject().(owner)
+	err = t.live.Get(ctx, client.ObjectKeyFromObject(o), current)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading the owner of a namespace to delete: %w", err)
+	}
+	return err == nil && current.GetUID() == o.GetUID() && maps.Equal(current.GetAnnotations(), o.GetAnnotations()), nil
 }
 
 // removeBindings deletes the managed bindings of a namespace and says whether there were any. The list is a live one: a
@@ -177,7 +200,7 @@ func (t *tenancy) fate(
 	return o.GetDeletionTimestamp().Add(class.GracePeriod()), "", nil
 }
 
-// lastClassOf returns the class that a deleted owner's namespace is of; nil when there is none any more. A namespace that is
+// lastClassOf returns the class that a deleted owner's namespace is of, as it is now; nil when there is none any more. A namespace that is
 // not recorded was made a moment ago, as the owner was being deleted, by the class that selects it now.
 func (t *tenancy) lastClassOf(ctx context.Context, o owner) (*clerkv1alpha1.ClerkTenantClass, error) {
 	status := o.GetTenantStatus()
@@ -188,7 +211,7 @@ func (t *tenancy) lastClassOf(ctx context.Context, o owner) (*clerkv1alpha1.Cler
 		return nil, nil
 	}
 	class := &clerkv1alpha1.ClerkTenantClass{}
-	err := t.client.Get(ctx, client.ObjectKey{Name: status.TenantClass}, class)
+	err := t.live.Get(ctx, client.ObjectKey{Name: status.TenantClass}, class)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -211,8 +234,10 @@ func (t *tenancy) deleteNamespace(ctx context.Context, o owner, namespace *corev
 				namespace.Name, clerkv1alpha1.AnnotationProtected, protected))
 			return ctrl.Result{RequeueAfter: recheckInterval}, nil
 		}
-		if err := mirror.DeleteObject(ctx, t.client, namespace); err != nil {
-			return ctrl.Result{}, err
+		// As it was read: what was changed since may be an annotation that is to keep it.
+		exactly := client.Preconditions{UID: &namespace.UID, ResourceVersion: &namespace.ResourceVersion}
+		if err := t.client.Delete(ctx, namespace, exactly); client.IgnoreNotFound(err) != nil {
+			return ctrl.Result{}, fmt.Errorf("deleting namespace %s: %w", namespace.Name, err)
 		}
 	}
 	message := fmt.Sprintf("waiting for namespace %s to be gone", namespace.Name)
