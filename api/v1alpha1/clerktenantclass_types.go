@@ -279,7 +279,7 @@ type ClerkTenantClassDeletion struct {
 // ClerkTenantClassStatus is what the operator makes of the class.
 // +kubebuilder:validation:MinProperties=1
 type ClerkTenantClassStatus struct {
-	// conditions tell the state of the class. Known types: Ready.
+	// conditions tell the state of the class. Known types: Ready, TenantsReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

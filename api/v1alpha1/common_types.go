@@ -77,6 +77,8 @@ const (
 	ConditionNamespaceReady = "NamespaceReady"
 	// ConditionAccessReady on a ClerkOrganization is True when exactly the bindings that its members should have exist.
 	ConditionAccessReady = "AccessReady"
+	// ConditionTenantsReady on a ClerkTenantClass is True when none of its tenants says that it is not as the class wants it.
+	ConditionTenantsReady = "TenantsReady"
 	// ConditionSigningSecretsReady on a ClerkInstance is True when every listed signing secret can be used.
 	ConditionSigningSecretsReady = "SigningSecretsReady"
 	// ConditionBackendAPIReady on a ClerkInstance is True when Clerk answers the Backend API's key, and the key is of the
@@ -231,6 +233,8 @@ const (
 	ReasonAccepted = "Accepted"
 	// ReasonRollingOut says that the class has changed and has not been brought to all its tenants yet.
 	ReasonRollingOut = "RollingOut"
+	// ReasonTenantsNotReady says that some tenants of the class are not as it wants them; the message names some.
+	ReasonTenantsNotReady = "TenantsNotReady"
 	// ReasonInvalidExpression says that the class's expression is none, so that it selects nothing.
 	ReasonInvalidExpression = "InvalidExpression"
 	// ReasonRecorded says that the deletion is remembered.

@@ -466,7 +466,7 @@ func TestAdoptable_heedsAnAnnotationThatTheCacheHasNotHeardOf(t *testing.T) {
 }
 
 func TestIsCurrent_noticesWhatTheCacheHasNotHeardOf(t *testing.T) {
-	suspended := func(w *world, organization *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance) {
+	suspended := func(w *world, _ *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance) {
 		patched := config.DeepCopy()
 		patched.Spec.Suspend = new(true)
 		w.Expect(suite.client.Patch(w.t.Context(), patched, client.MergeFrom(config))).To(Succeed())

@@ -77,9 +77,24 @@ func tenantsOfClass() handler.EventHandler {
 // placeOf is what of an owner is told by classes.
 func placeOf(o client.Object) any {
 	status := o.(owner).GetTenantStatus()
-	return [4]any{
+	return [5]any{
 		status.TenantClass, status.TenantClassGeneration, status.PendingTenantClass, strings.Join(passedOverBy(o.(owner)), " "),
+		failureOf(o.(owner)),
 	}
+}
+
+// failureOf is the reason why an owner's tenant is not as its class wants it; nothing when it is, or is not to be.
+func failureOf(o owner) string {
+	if !o.GetDeletionTimestamp().IsZero() || isHeld(o) {
+		return ""
+	}
+	for _, conditionType := range tenantConditions {
+		condition := meta.FindStatusCondition(*o.GetConditions(), conditionType)
+		if condition != nil && condition.Status == metav1.ConditionFalse {
+			return condition.Reason
+		}
+	}
+	return ""
 }
 
 // Reconcile takes one class's status to where it should be.
@@ -99,6 +114,7 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 		return ctrl.Result{}, err
 	}
 	countTenants(class, owners)
+	tellOfTenants(class, owners)
 	if err := r.selectors.Check(class); err != nil {
 		setReady(class, metav1.ConditionFalse, clerkv1alpha1.ReasonInvalidExpression,
 			fmt.Sprintf("spec.selector.expression selects nothing: %v", err))
@@ -139,6 +155,28 @@ func countTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 		}
 	}
 	class.Status.Tenants, class.Status.Updated, class.Status.Pending = count(tenants), count(updated), count(pending)
+}
+
+// maxFailing is how many of the tenants that are not as their class wants them the class names.
+const maxFailing = 3
+
+// tellOfTenants says which tenants of a class are not as it wants them.
+func tellOfTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
+	var failing []string
+	for _, o := range owners {
+		if reason := failureOf(o); reason != "" && o.GetTenantStatus().TenantClass == class.Name {
+			failing = append(failing, fmt.Sprintf("%s (%s)", o.GetClerkID(), reason))
+		}
+	}
+	if len(failing) == 0 {
+		setCondition(class, clerkv1alpha1.ConditionTenantsReady, metav1.ConditionTrue,
+			clerkv1alpha1.ReasonProvisioned, "no tenant says that it is not as the class wants it")
+		return
+	}
+	slices.Sort(failing)
+	setCondition(class, clerkv1alpha1.ConditionTenantsReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantsNotReady,
+		fmt.Sprintf("%d tenants are not as the class wants them, and say why: %s",
+			len(failing), strings.Join(failing[:min(len(failing), maxFailing)], ", ")))
 }
 
 // isHeld says whether a tenant is left as it is for now, whatever its class says.

@@ -57,3 +57,45 @@ func TestUnevaluated_beginsWithThoseWhoWereTold(t *testing.T) {
 	g.Expect(passedOverBy(last)).To(Equal([]string{"standard"}))
 	g.Expect(r.unevaluated(class, owners)).To(ContainSubstring("cannot be evaluated for " + last.Spec.OrganizationID))
 }
+
+// Those that the platform team holds, that are on their way out or that are another class's are no failures.
+func TestTellOfTenants(t *testing.T) {
+	g := NewWithT(t)
+	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: "standard"}}
+	tenantOf := func(id, class string, namespaceReady, accessReady string) *clerkv1alpha1.ClerkOrganization {
+		o := &clerkv1alpha1.ClerkOrganization{}
+		o.Spec.OrganizationID, o.Status.TenantClass = id, class
+		for conditionType, reason := range map[string]string{
+			clerkv1alpha1.ConditionNamespaceReady: namespaceReady, clerkv1alpha1.ConditionAccessReady: accessReady,
+		} {
+			status := metav1.ConditionFalse
+			if reason == clerkv1alpha1.ReasonProvisioned {
+				status = metav1.ConditionTrue
+			}
+			setCondition(o, conditionType, status, reason, "")
+		}
+		return o
+	}
+	const provisioned, refused = clerkv1alpha1.ReasonProvisioned, clerkv1alpha1.ReasonGuardrailRefused
+	deleted := tenantOf("org_5", "standard", refused, refused)
+	deleted.DeletionTimestamp = new(metav1.Now())
+	owners := []owner{
+		tenantOf("org_1", "standard", provisioned, provisioned),
+		tenantOf("org_2", "another", refused, refused),
+		tenantOf("org_3", "standard", refused, clerkv1alpha1.ReasonTenantSuspended),
+		deleted,
+		&clerkv1alpha1.ClerkOrganization{},
+	}
+	tellOfTenants(class, owners)
+	g.Expect(class.Status.Conditions).To(ConsistOf(And(
+		HaveField("Type", clerkv1alpha1.ConditionTenantsReady), HaveField("Status", metav1.ConditionTrue))))
+
+	owners = append(owners, tenantOf("org_9", "standard", refused, refused), tenantOf("org_8", "standard", refused, refused),
+		tenantOf("org_7", "standard", refused, refused),
+		tenantOf("org_6", "standard", provisioned, clerkv1alpha1.ReasonRoleNotBindable))
+	tellOfTenants(class, owners)
+	g.Expect(class.Status.Conditions).To(ConsistOf(And(
+		HaveField("Status", metav1.ConditionFalse), HaveField("Reason", clerkv1alpha1.ReasonTenantsNotReady),
+		HaveField("Message", "4 tenants are not as the class wants them, and say why: "+
+			"org_6 (RoleNotBindable), org_7 (GuardrailRefused), org_8 (GuardrailRefused)"))))
+}

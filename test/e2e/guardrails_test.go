@@ -208,6 +208,9 @@ func TestTenantGuardrails_nobodyHasAccessWithoutThem(t *testing.T) {
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonGuardrailRefused),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonGuardrailRefused),
 	))
+	w.Eventually(stored(w, class)).Should(And(
+		haveCondition(clerkv1alpha1.ConditionTenantsReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantsNotReady),
+		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted)))
 	name := get(w, organizationObject(o.ID)).Status.Namespace.Name
 	w.Consistently(w.bindings(name)).Should(BeEmpty())
 	w.Expect(get(w, &corev1.ResourceQuota{ObjectMeta: metaOf(name, tenant.QuotaName, nil)}).Spec.Hard).To(HaveLen(1))
@@ -215,6 +218,8 @@ func TestTenantGuardrails_nobodyHasAccessWithoutThem(t *testing.T) {
 	changeByHand(w, class, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.Limits.Limits[0].Min = nil })
 	w.Eventually(w.level(u.ID, name)).Should(Equal(admin))
 	w.provisioned(o.ID)
+	w.Eventually(stored(w, class)).Should(
+		haveCondition(clerkv1alpha1.ConditionTenantsReady, metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
 }
 
 func TestTenantSecrets_followTheirSource(t *testing.T) {
