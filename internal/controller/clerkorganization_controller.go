@@ -29,7 +29,7 @@ type ClerkOrganizationReconciler struct{ tenancy }
 func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkorganization").
-		For(&clerkv1alpha1.ClerkOrganization{}, builder.WithPredicates(specChanged())).
+		For(&clerkv1alpha1.ClerkOrganization{}, builder.WithPredicates(predicate.Or(specChanged(), beganToWait()))).
 		Watches(&clerkv1alpha1.ClerkOrganization{}, revoking(&handler.EnqueueRequestForObject{}, isClosed),
 			builder.WithPredicates(changed(func(o client.Object) any { return isClosed(o) }))).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{},
@@ -54,7 +54,7 @@ func (r *ClerkOrganizationReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if organization.DeletionTimestamp.IsZero() {
-		dead, err := mirror.Deleted(ctx, r.client, organization.Spec.InstanceName, organization.Spec.OrganizationID)
+		dead, err := r.isDead(ctx, organization, organization.Spec.OrganizationID)
 		if err != nil {
 			return ctrl.Result{}, err
 		}
@@ -106,7 +106,7 @@ func (r *ClerkOrganizationReconciler) reconcileDelete(
 func (r *ClerkOrganizationReconciler) deleteMemberships(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
 ) error {
-	dead, err := mirror.Deleted(ctx, r.client, organization.Spec.InstanceName, organization.Spec.OrganizationID)
+	dead, err := r.isDead(ctx, organization, organization.Spec.OrganizationID)
 	if err != nil || !dead {
 		return err
 	}

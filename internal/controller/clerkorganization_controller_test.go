@@ -448,23 +448,6 @@ func TestOrganization_withoutClassHasNothingAndLosesAccessWhenItsClassGoes(t *te
 	w.Expect(w.namespace(namespace).DeletionTimestamp).To(BeNil())
 }
 
-func TestAdoptable_heedsAnAnnotationThatTheCacheHasNotHeardOf(t *testing.T) {
-	w := newWorld(t)
-	w.happen("organization.created", w.org.Data())
-	cached := w.organization()
-	wanted := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: "legacy-" + clerk.ObjectName(w.org.ID), Annotations: map[string]string{clerkv1alpha1.AnnotationAdoptBy: w.org.ID},
-	}}
-	w.Expect(suite.client.Create(t.Context(), wanted)).To(Succeed())
-	annotated := cached.DeepCopy()
-	annotated.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptNamespace: wanted.Name}
-	w.Expect(suite.client.Patch(t.Context(), annotated, client.MergeFrom(cached))).To(Succeed())
-
-	adopted, err := controller.Adoptable(t.Context(), suite.client, cached)
-	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(adopted).To(HaveField("UID", wanted.UID))
-}
-
 func TestIsCurrent_noticesWhatTheCacheHasNotHeardOf(t *testing.T) {
 	suspended := func(w *world, _ *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance) {
 		patched := config.DeepCopy()

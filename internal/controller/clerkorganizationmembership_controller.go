@@ -99,7 +99,7 @@ func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 		return ctrl.Result{}, nil // it has no finalizer of ours
 	}
 	spec := &membership.Spec
-	dead, err := mirror.Deleted(ctx, r.client, spec.InstanceName, spec.MembershipID, spec.OrganizationID, spec.UserID)
+	dead, err := r.isDead(ctx, membership, spec.MembershipID, spec.OrganizationID, spec.UserID)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

@@ -64,3 +64,14 @@ func expiry(tombstone *clerkv1alpha1.ClerkTombstone) time.Time {
 	}
 	return from.Add(tombstoneLifetime).Truncate(time.Second)
 }
+
+// isDead says whether any of the IDs, of an object or of what it cannot outlive, is deleted in Clerk. What is deleted for
+// that, or is being deleted, is asked of the API server: the cache may not have heard of a tombstone that was written
+// before the object was deleted, or that an administrator has removed.
+func (b *base) isDead(ctx context.Context, o mirror.Object, ids ...string) (bool, error) {
+	dead, err := mirror.Deleted(ctx, b.client, o.GetMirrored().InstanceName, ids...)
+	if err != nil || !dead && o.GetDeletionTimestamp().IsZero() {
+		return false, err
+	}
+	return mirror.Deleted(ctx, b.live, o.GetMirrored().InstanceName, ids...)
+}

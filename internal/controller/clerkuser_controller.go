@@ -42,7 +42,7 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	})
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkuser").
-		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(specChanged())).
+		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(predicate.Or(specChanged(), beganToWait()))).
 		Watches(&clerkv1alpha1.ClerkUser{}, revoking(&handler.EnqueueRequestForObject{}, isSuspendedOrDeleting),
 			builder.WithPredicates(changed(accessOfUser))).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, handler.EnqueueRequestsFromMapFunc(membershipToUser),
@@ -83,7 +83,7 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if err := r.client.Get(ctx, req.NamespacedName, user); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	dead, err := mirror.Deleted(ctx, r.client, user.Spec.InstanceName, user.Spec.UserID)
+	dead, err := r.isDead(ctx, user, user.Spec.UserID)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

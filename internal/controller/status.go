@@ -47,11 +47,17 @@ func setReady(o conditioned, status metav1.ConditionStatus, reason, message stri
 // catchUpInterval is how soon an object is looked at again that the cache holds in a state from before the last write.
 const catchUpInterval = 20 * time.Millisecond
 
+// errBehind says that nothing can be decided on what the cache holds: it has not heard yet of what the API server has.
+var errBehind = errors.New("the cache is behind")
+
 // finish ends a reconcile: it writes the status, and turns a conflict, which says that the cache was behind, into another
 // look soon. Nobody has to hear of that.
 func (b *base) finish(
 	ctx context.Context, before, after conditioned, result ctrl.Result, err error,
 ) (ctrl.Result, error) {
+	if errors.Is(err, errBehind) {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+	}
 	behind := b.written.isAhead(before)
 	err = errors.Join(err, b.patchStatus(ctx, before, after))
 	if apierrors.IsConflict(err) || err == nil && behind {

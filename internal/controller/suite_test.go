@@ -34,7 +34,7 @@ import (
 
 const (
 	signingSecret = "whsec_Y29udHJvbGxlci1zdWl0ZS1zaWduaW5nLWtleQ=="
-	timeout       = 30 * time.Second
+	timeout = time.Minute
 	polling       = 50 * time.Millisecond
 )
 

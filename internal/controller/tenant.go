@@ -188,6 +188,10 @@ func (t *tenancy) admitted(ctx context.Context, c *claim, granted tenant.Grants)
 		case wait != "":
 			return pending(c, wait)
 		}
+		if now, err := t.isCurrent(ctx, c.owner, c.config); err != nil || !now {
+			t.places.leave(c.owner.GetUID())
+			return cmp.Or(err, errBehind)
+		}
 	}
 	return t.reconcileTenant(ctx, c, granted)
 }

@@ -30,6 +30,11 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 		return nil, err
 	}
 	pinned := &c.owner.GetTenantStatus().Namespace
+	if namespace == nil { // the cache may be behind, and the name may have changed with the slug: there must be no second one
+		if namespace, err = t.findLive(ctx, c.owner); err != nil {
+			return nil, err
+		}
+	}
 	if namespace == nil && pinned.Name == "" {
 		if namespace, err = t.adoptable(ctx, c.owner); err != nil {
 			return nil, err
@@ -49,7 +54,7 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 	}
 	desired := tenant.Namespace(name, c.owner, c.class)
 	if namespace == nil {
-		if namespace, err = t.createNamespace(ctx, c.owner, desired); err != nil {
+		if namespace, err = t.createNamespace(ctx, desired); err != nil {
 			return nil, err
 		}
 		pinned.Adopted = nil
@@ -133,12 +138,7 @@ func isAdopted(namespace *corev1.Namespace, o tenant.Owner) bool {
 // adoptable returns the namespace that an owner is to adopt, nil when it is to adopt none. It takes two keys: the owner's
 // annotation names the namespace, and the namespace's annotation names the owner.
 func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, error) {
-	// The cache may have heard of a class, or of the end of Observe, and not yet of an annotation that was set before it.
-	current := o.DeepCopyObject().(owner)
-	if err := t.live.Get(ctx, client.ObjectKeyFromObject(o), current); err != nil {
-		return nil, fmt.Errorf("reading the owner of a new namespace: %w", err)
-	}
-	name := current.GetAnnotations()[clerkv1alpha1.AnnotationAdoptNamespace]
+	name := o.GetAnnotations()[clerkv1alpha1.AnnotationAdoptNamespace]
 	if name == "" {
 		return nil, nil
 	}
@@ -187,12 +187,8 @@ func conflict(name string) error {
 
 // createNamespace creates and never adopts: a server-side apply would take over whatever has the name.
 func (t *tenancy) createNamespace(
-	ctx context.Context, o owner, desired *corev1ac.NamespaceApplyConfiguration,
+	ctx context.Context, desired *corev1ac.NamespaceApplyConfiguration,
 ) (*corev1.Namespace, error) {
-	// The cache may be behind, and the name may have changed with the slug: a second namespace must not come of that.
-	if namespace, err := t.findLive(ctx, o); err != nil || namespace != nil {
-		return namespace, err
-	}
 	namespace := &corev1.Namespace{}
 	if err := convert(desired, namespace); err != nil {
 		return nil, err

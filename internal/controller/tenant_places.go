@@ -220,13 +220,13 @@ func pending(c *claim, wait string) error {
 	c.owner.GetTenantStatus().TenantClass = ""
 	c.owner.GetTenantStatus().PendingTenantClass = c.class.Name
 	setTenant(c.owner, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
-	return stalled(clerkv1alpha1.ReasonPending, 0, "%s; it waits", wait)
+	return stalled(clerkv1alpha1.ReasonPending, reviewInterval, "%s; it waits", wait)
 }
 
 // nextInQueue is how many of those who wait are looked at when one place becomes free.
 const nextInQueue = 4
 
-// leftPlace passes owners that gave up a place in a class, or in its queue.
+// leftPlace passes owners that gave up a place in a class, or in its queue, or can take none for now.
 func leftPlace() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc:  func(event.CreateEvent) bool { return false },
@@ -235,7 +235,25 @@ func leftPlace() predicate.Predicate {
 			before, after := e.ObjectOld.(owner).GetTenantStatus(), e.ObjectNew.(owner).GetTenantStatus()
 			left := before.TenantClass != "" && before.TenantClass != after.TenantClass
 			gaveUp := before.PendingTenantClass != "" && after.PendingTenantClass == "" && after.TenantClass == ""
-			return left || gaveUp || e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+			out := func(o client.Object) any { return [2]bool{o.GetDeletionTimestamp().IsZero(), isHeldBack(o)} }
+			return left || gaveUp || out(e.ObjectOld) != out(e.ObjectNew)
+		},
+	}
+}
+
+// isHeldBack says whether an owner itself cannot take a place.
+func isHeldBack(o client.Object) bool { return isClosed(o) || isSuspendedOrDeleting(o) }
+
+// beganToWait passes owners that have just come to wait for a place: while that was written, one may have become free, and
+// nobody knew yet that they wait.
+func beganToWait() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := e.ObjectOld.(owner).GetTenantStatus(), e.ObjectNew.(owner).GetTenantStatus()
+			return after.PendingTenantClass != "" && before.PendingTenantClass != after.PendingTenantClass
 		},
 	}
 }

@@ -131,15 +131,16 @@ func (t *tenancy) copiedSecret(kind clerkv1alpha1.TenantKind) handler.MapFunc {
 				}
 			}
 		}
-		return t.tenantsOf(ctx, kind, copying)
+		return t.tenantsOf(ctx, kind, classes, copying)
 	}
 }
 
-// tenantsOf returns requests for the tenants of classes.
+// tenantsOf returns requests for the tenants of some of the classes, and for those who may just be becoming that, and whose
+// status does not say so yet.
 func (t *tenancy) tenantsOf(
-	ctx context.Context, kind clerkv1alpha1.TenantKind, classes sets.Set[string],
+	ctx context.Context, kind clerkv1alpha1.TenantKind, classes []clerkv1alpha1.ClerkTenantClass, some sets.Set[string],
 ) []reconcile.Request {
-	if classes.Len() == 0 {
+	if some.Len() == 0 {
 		return nil
 	}
 	all, err := t.owners(ctx, kind)
@@ -149,7 +150,13 @@ func (t *tenancy) tenantsOf(
 	}
 	var requests []reconcile.Request
 	for _, o := range all {
-		if classes.Has(o.GetTenantStatus().TenantClass) {
+		class := o.GetTenantStatus().TenantClass
+		if class == "" {
+			if selected := t.selectors.Select(classes, o); selected != nil {
+				class = selected.Name
+			}
+		}
+		if some.Has(class) {
 			requests = append(requests, requestFor(o.GetClerkID()))
 		}
 	}

@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,7 +116,7 @@ func (t *tenancy) demolish(
 	ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance, namespace *corev1.Namespace,
 ) (result ctrl.Result, done bool, err error) {
 	if now, err := t.isCurrent(ctx, o, config); err != nil || !now {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, false, err
+		return ctrl.Result{}, false, cmp.Or(err, errBehind)
 	}
 	deleteAt, keep, err := t.fate(ctx, o, namespace)
 	switch {
@@ -141,9 +142,9 @@ func (t *tenancy) demolish(
 	return result, false, err
 }
 
-// isCurrent says whether an owner and its instance are as the cache has them. To delete a namespace is the one act that
-// nothing takes back, and the watches are not in step: the cache may have heard of a deletion, and not yet of what was set
-// before it to keep the data.
+// isCurrent says whether an owner and its instance are as the cache has them. To make a namespace and to delete one are not
+// taken back by what is heard later, and the watches are not in step: the cache may have heard of a class or of a deletion,
+// and not yet of what was set before it to adopt, to observe, to suspend or to keep.
 func (t *tenancy) isCurrent(ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance) (bool, error) {
 	now := &clerkv1alpha1.ClerkInstance{}
 	err := t.live.Get(ctx, client.ObjectKey{Name: o.GetMirrored().InstanceName}, now)
@@ -156,7 +157,7 @@ func (t *tenancy) isCurrent(ctx context.Context, o owner, config *clerkv1alpha1.
 	current := o.DeepCopyObject().(owner)
 	err = t.live.Get(ctx, client.ObjectKeyFromObject(o), current)
 	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("reading the owner of a namespace to delete: %w", err)
+		return false, fmt.Errorf("reading the owner again: %w", err)
 	}
 	return err == nil && current.GetUID() == o.GetUID() && maps.Equal(current.GetAnnotations(), o.GetAnnotations()), nil
 }
@@ -204,19 +205,24 @@ func (t *tenancy) fate(
 // not recorded was made a moment ago, as the owner was being deleted, by the class that selects it now.
 func (t *tenancy) lastClassOf(ctx context.Context, o owner) (*clerkv1alpha1.ClerkTenantClass, error) {
 	status := o.GetTenantStatus()
-	switch {
-	case status.TenantClass == "" && status.Namespace.Name == "":
-		return t.classOf(ctx, o)
-	case status.TenantClass == "":
+	name := status.TenantClass
+	if name == "" && status.Namespace.Name == "" {
+		selected, err := t.classOf(ctx, o)
+		if err != nil || selected == nil {
+			return nil, err
+		}
+		name = selected.Name
+	}
+	if name == "" {
 		return nil, nil
 	}
 	class := &clerkv1alpha1.ClerkTenantClass{}
-	err := t.live.Get(ctx, client.ObjectKey{Name: status.TenantClass}, class)
+	err := t.live.Get(ctx, client.ObjectKey{Name: name}, class)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading ClerkTenantClass %s: %w", status.TenantClass, err)
+		return nil, fmt.Errorf("reading ClerkTenantClass %s: %w", name, err)
 	}
 	return class, nil
 }
@@ -273,7 +279,7 @@ func (t *tenancy) protects(ctx context.Context, o owner, namespace *corev1.Names
 		return "namespace", nil
 	}
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil,
-		`{"metadata":{"annotations":{%q:null}}}`, clerkv1alpha1.AnnotationProtected))
+		`{"metadata":{"resourceVersion":%q,"annotations":{%q:null}}}`, namespace.ResourceVersion, clerkv1alpha1.AnnotationProtected))
 	if err := t.client.Patch(ctx, namespace, patch); err != nil {
 		return "", fmt.Errorf("unprotecting namespace %s: %w", namespace.Name, err)
 	}

@@ -300,5 +300,7 @@ func contentOfBinding(o client.Object) any {
 		managers = append(managers, entry.Manager)
 	}
 	slices.Sort(managers)
-	return []any{binding.Labels, binding.Subjects, binding.RoleRef, managers}
+	return []any{
+		binding.Labels, binding.Subjects, binding.RoleRef, managers, binding.Finalizers, binding.DeletionTimestamp.IsZero(),
+	}
 }

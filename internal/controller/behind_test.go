@@ -1,0 +1,147 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
+)
+
+// holding is a cache, or an API server, that holds these objects: a real cache cannot be made to be behind.
+func holding(t *testing.T, objects ...client.Object) client.Client {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	NewWithT(t).Expect(clerkv1alpha1.AddToScheme(scheme)).To(Succeed())
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+}
+
+func TestIsDead_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
+	const id = "user_2behind"
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	tombstone.Spec.ID, tombstone.Spec.InstanceName = id, "default"
+	for name, tc := range map[string]struct {
+		cached, live, deleting, want bool
+	}{
+		"alive":                     {},
+		"deleted in Clerk":          {cached: true, live: true, want: true},
+		"its tombstone was removed": {cached: true},
+		"being deleted before the cache heard why": {deleting: true, live: true, want: true},
+		"being deleted by hand":                    {deleting: true},
+		"deleted in Clerk, which the watch brings": {live: true},
+		"being deleted, its tombstone removed":     {deleting: true, cached: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reader := func(holds bool) client.Client {
+				if holds {
+					return holding(t, tombstone.DeepCopy())
+				}
+				return holding(t)
+			}
+			user := &clerkv1alpha1.ClerkUser{}
+			user.Spec.InstanceName = "default"
+			if tc.deleting {
+				user.DeletionTimestamp = new(metav1.Now())
+			}
+			dead, err := (&base{client: reader(tc.cached), live: reader(tc.live)}).isDead(t.Context(), user, id)
+			NewWithT(t).Expect(dead, err).To(Equal(tc.want))
+		})
+	}
+}
+
+func TestFinish_tellsNothingThatWasDecidedOnACacheThatIsBehind(t *testing.T) {
+	g, b := NewWithT(t), &base{} // without a client: it would have to write
+	before := &clerkv1alpha1.ClerkOrganization{}
+	after := before.DeepCopy()
+	setReady(after, metav1.ConditionFalse, clerkv1alpha1.ReasonReconcileError, "")
+	g.Expect(b.finish(t.Context(), before, after, ctrl.Result{}, fmt.Errorf("x: %w", errors.Join(errBehind)))).
+		To(Equal(ctrl.Result{RequeueAfter: catchUpInterval}))
+}
+
+func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
+	organization := func(change func(*clerkv1alpha1.ClerkOrganization)) *clerkv1alpha1.ClerkOrganization {
+		o := &clerkv1alpha1.ClerkOrganization{}
+		change(o)
+		return o
+	}
+	unchanged := organization(func(*clerkv1alpha1.ClerkOrganization) {})
+	tenantOf := organization(func(o *clerkv1alpha1.ClerkOrganization) { o.Status.TenantClass = "standard" })
+	waiting := organization(func(o *clerkv1alpha1.ClerkOrganization) { o.Status.PendingTenantClass = "standard" })
+	suspended := organization(func(o *clerkv1alpha1.ClerkOrganization) {
+		o.Annotations = map[string]string{clerkv1alpha1.AnnotationSuspend: "true"}
+	})
+	user := &clerkv1alpha1.ClerkUser{}
+	banned := user.DeepCopy()
+	banned.Spec.Banned = new(true)
+	for name, tc := range map[string]struct {
+		before, after   client.Object
+		left, beganWait bool
+	}{
+		"nothing":                    {before: unchanged, after: unchanged},
+		"it got a place":             {before: waiting, after: tenantOf},
+		"it left its place":          {before: tenantOf, after: unchanged, left: true},
+		"it left the queue":          {before: waiting, after: unchanged, left: true},
+		"it came to wait":            {before: unchanged, after: waiting, beganWait: true},
+		"it waits on":                {before: waiting, after: waiting},
+		"it can take none any more":  {before: unchanged, after: suspended, left: true},
+		"a user who can take no one": {before: user, after: banned, left: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, e := NewWithT(t), event.UpdateEvent{ObjectOld: tc.before, ObjectNew: tc.after}
+			g.Expect(leftPlace().Update(e)).To(Equal(tc.left))
+			g.Expect(beganToWait().Update(e)).To(Equal(tc.beganWait))
+		})
+	}
+}
+
+// Whose tenant is just being made has copied the Secret perhaps, and its status does not say of which class it is.
+func TestTenantsOf_leadsToThoseWhoAreBecomingTenants(t *testing.T) {
+	g := NewWithT(t)
+	selectors, err := tenant.NewSelectors()
+	g.Expect(err).NotTo(HaveOccurred())
+	classFor := func(name, id string) clerkv1alpha1.ClerkTenantClass {
+		class := clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		class.Spec.Selector = &clerkv1alpha1.ClerkTenantClassSelector{OrganizationIDs: []string{id}}
+		return class
+	}
+	organization := func(id, class string) *clerkv1alpha1.ClerkOrganization {
+		o := &clerkv1alpha1.ClerkOrganization{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+		o.Spec.OrganizationID, o.Status.TenantClass = id, class
+		return o
+	}
+	classes := []clerkv1alpha1.ClerkTenantClass{classFor("copies", "org_2new"), classFor("other", "org_2other")}
+	tenants := tenancy{base: base{selectors: selectors, client: holding(t,
+		organization("org_2has", "copies"), organization("org_2new", ""),
+		organization("org_2other", ""), organization("org_2none", ""), organization("org_2moved", "other"),
+	)}}
+	g.Expect(tenants.tenantsOf(t.Context(), clerkv1alpha1.TenantsOrganizations, classes, sets.New("copies"))).To(
+		ConsistOf(requestFor("org_2has"), requestFor("org_2new")))
+	g.Expect(tenants.tenantsOf(t.Context(), clerkv1alpha1.TenantsOrganizations, classes, sets.New[string]())).To(
+		Equal([]reconcile.Request(nil)))
+}
+
+// A binding that a finalizer holds goes on giving access, and only its controller can let it go.
+func TestContentOfBinding_changesWithWhatHoldsIt(t *testing.T) {
+	g, binding := NewWithT(t), &rbacv1.RoleBinding{}
+	held, deleted := binding.DeepCopy(), binding.DeepCopy()
+	held.Finalizers = []string{"example.com/hold"}
+	deleted.DeletionTimestamp = new(metav1.Now())
+	g.Expect(contentOfBinding(held)).NotTo(Equal(contentOfBinding(binding)))
+	g.Expect(contentOfBinding(deleted)).NotTo(Equal(contentOfBinding(binding)))
+}
