@@ -34,7 +34,7 @@ import (
 
 const (
 	signingSecret = "whsec_Y29udHJvbGxlci1zdWl0ZS1zaWduaW5nLWtleQ=="
-	timeout = time.Minute
+	timeout       = time.Minute
 	polling       = 50 * time.Millisecond
 )
 
