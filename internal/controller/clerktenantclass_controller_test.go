@@ -6,6 +6,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,21 +80,22 @@ func TestTellOfTenants(t *testing.T) {
 	const provisioned, refused = clerkv1alpha1.ReasonProvisioned, clerkv1alpha1.ReasonGuardrailRefused
 	deleted := tenantOf("org_5", "standard", refused, refused)
 	deleted.DeletionTimestamp = new(metav1.Now())
-	owners := []owner{
+	well := []owner{
 		tenantOf("org_1", "standard", provisioned, provisioned),
 		tenantOf("org_2", "another", refused, refused),
 		tenantOf("org_3", "standard", refused, clerkv1alpha1.ReasonTenantSuspended),
 		deleted,
 		&clerkv1alpha1.ClerkOrganization{},
 	}
-	tellOfTenants(class, owners)
+	tellOfTenants(class, well)
 	g.Expect(class.Status.Conditions).To(ConsistOf(And(
 		HaveField("Type", clerkv1alpha1.ConditionTenantsReady), HaveField("Status", metav1.ConditionTrue))))
 
-	owners = append(owners, tenantOf("org_9", "standard", refused, refused), tenantOf("org_8", "standard", refused, refused),
+	tellOfTenants(class, slices.Concat(well, []owner{
+		tenantOf("org_9", "standard", refused, refused), tenantOf("org_8", "standard", refused, refused),
 		tenantOf("org_7", "standard", refused, refused),
-		tenantOf("org_6", "standard", provisioned, clerkv1alpha1.ReasonRoleNotBindable))
-	tellOfTenants(class, owners)
+		tenantOf("org_6", "standard", provisioned, clerkv1alpha1.ReasonRoleNotBindable),
+	}))
 	g.Expect(class.Status.Conditions).To(ConsistOf(And(
 		HaveField("Status", metav1.ConditionFalse), HaveField("Reason", clerkv1alpha1.ReasonTenantsNotReady),
 		HaveField("Message", "4 tenants are not as the class wants them, and say why: "+

@@ -26,39 +26,13 @@ import (
 // that is the owner's, and the namespace with an error when it is not as it should be.
 func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
 	namespace, err := t.findNamespace(ctx, c.owner)
+	if err == nil && namespace == nil {
+		namespace, err = t.makeNamespace(ctx, c)
+	}
 	if err != nil {
 		return nil, err
 	}
 	pinned := &c.owner.GetTenantStatus().Namespace
-	if namespace == nil { // the cache may be behind, and the name may have changed with the slug: there must be no second one
-		if namespace, err = t.findLive(ctx, c.owner); err != nil {
-			return nil, err
-		}
-	}
-	if namespace == nil && pinned.Name == "" {
-		if namespace, err = t.adoptable(ctx, c.owner); err != nil {
-			return nil, err
-		}
-		if namespace != nil { // nothing is done in it before it is the owner's
-			if err := t.applyNamespace(ctx, namespace, tenant.Namespace(namespace.Name, c.owner, c.class)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	name := tenant.NamespaceName(c.class.Spec.Namespace.Prefix, c.owner)
-	switch {
-	case namespace != nil:
-		name = namespace.Name
-	case pinned.Name != "":
-		name = pinned.Name
-	}
-	desired := tenant.Namespace(name, c.owner, c.class)
-	if namespace == nil {
-		if namespace, err = t.createNamespace(ctx, desired); err != nil {
-			return nil, err
-		}
-		pinned.Adopted = nil
-	}
 	pinned.Name, pinned.UID = namespace.Name, namespace.UID
 	if isAdopted(namespace, c.owner) {
 		pinned.Adopted = new(true)
@@ -67,10 +41,29 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 		return namespace, stalled(clerkv1alpha1.ReasonNamespaceTerminating, recheckInterval,
 			"namespace %s is being deleted, though not by the operator; it is made again when it is gone", namespace.Name)
 	}
-	if err := t.applyNamespace(ctx, namespace, desired); err != nil {
+	return namespace, t.applyNamespace(ctx, namespace, tenant.Namespace(namespace.Name, c.owner, c.class))
+}
+
+// makeNamespace gives an owner that has none a namespace: the one to adopt, or else a new one.
+func (t *tenancy) makeNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
+	pinned := &c.owner.GetTenantStatus().Namespace
+	pinned.Adopted = nil // of the one that is gone
+	// The cache may be behind, and the name may have changed with the slug: there must not be a second one.
+	if namespace, err := t.findLive(ctx, c.owner); err != nil || namespace != nil {
 		return namespace, err
 	}
-	return namespace, nil
+	name := pinned.Name
+	if name == "" {
+		name = tenant.NamespaceName(c.class.Spec.Namespace.Prefix, c.owner)
+		adopted, err := t.adoptable(ctx, c.owner)
+		if err != nil {
+			return nil, err
+		}
+		if adopted != nil { // nothing is done in it before it is the owner's
+			return adopted, t.applyNamespace(ctx, adopted, tenant.Namespace(adopted.Name, c.owner, c.class))
+		}
+	}
+	return t.createNamespace(ctx, tenant.Namespace(name, c.owner, c.class))
 }
 
 // findNamespace returns an owner's namespace, nil when there is none, and a stalledError when the name is taken by one

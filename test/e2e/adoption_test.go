@@ -6,12 +6,14 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
@@ -59,10 +61,15 @@ func TestAdoption_neverOfThePlatformsOrAnotherTenants(t *testing.T) {
 	w := newWorld(t)
 	_, taken := w.tenant("taken")
 	before := get(w, namespaceObject(taken)).Labels
+	removed := client.RawPatch("application/merge-patch+json",
+		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, clerkv1alpha1.AnnotationAdoptBy))
 	for _, namespace := range []string{"kube-system", "default", "clerk-operator-system", taken, "not-there", "No Name", "../secrets"} {
 		o := w.adopting(namespace)
 		if namespace == taken || namespace == "kube-system" || namespace == "default" {
 			w.annotate(namespaceObject(namespace), clerkv1alpha1.AnnotationAdoptBy, o.ID)
+			t.Cleanup(func() { // the platform's outlive the test
+				w.Expect(suite.client.Patch(contextAfter(t), namespaceObject(namespace), removed)).To(Succeed())
+			})
 		}
 		w.class([]string{o.ID})
 		w.Eventually(stored(w, organizationObject(o.ID))).Should(

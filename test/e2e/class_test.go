@@ -125,6 +125,7 @@ func TestTenantClass_cannotBindWhatTheOperatorMayNotBind(t *testing.T) {
 			w.Eventually(w.bindings(namespace)).Should(Equal(map[string][]string{
 				"edit": {"clerk:" + grace.ID}, "view": {"clerk:" + ada.ID},
 			}))
+			w.Eventually(w.level(ada.ID, namespace)).Should(Equal(view))
 			w.Consistently(w.level(ada.ID, namespace)).Should(Equal(view))
 
 			class = get(w, class)

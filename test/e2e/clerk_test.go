@@ -80,7 +80,7 @@ func (b *backed) synced() *clerkv1alpha1.ClerkInstance {
 // whole seconds, and a sync takes nothing away that may be younger than it.
 func (b *backed) request() string {
 	b.t.Helper()
-	b.Eventually(time.Now, moment, polling/10).Should(BeTemporally(">=", time.Now().Truncate(time.Second).Add(time.Second)))
+	b.Eventually(time.Now, timeout, polling/10).Should(BeTemporally(">=", time.Now().Truncate(time.Second).Add(time.Second)))
 	request := fmt.Sprint(time.Now().UnixNano())
 	b.annotate(b.instance, clerkv1alpha1.AnnotationResyncRequestedAt, request)
 	return request

@@ -37,7 +37,7 @@ func TestDeletion_retainsWhatTheClassRetains(t *testing.T) {
 
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
 	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
-	w.Eventually(w.level(u.ID, namespace), moment).Should(Equal(none))
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 	w.Expect(w.bindings(namespace)()).To(BeEmpty())
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(And(
 		HaveField("UID", before.UID), HaveField("DeletionTimestamp", BeNil()),
@@ -66,7 +66,7 @@ func TestDeletion_waitsForTheGraceAndTakesAccessAtOnce(t *testing.T) {
 	w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), clerkv1alpha1.AnnotationRetain+"=true")
 	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
-	w.Eventually(w.level(u.ID, namespace), moment).Should(Equal(none))
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 }
 
 func TestDeletion_comesAfterTheGrace(t *testing.T) {
@@ -89,7 +89,7 @@ func TestDeletion_byHandTakesAccess(t *testing.T) {
 	u, other := w.memberOf(o, namespace), w.memberOf(o, namespace)
 
 	w.kubectl("delete", "clerkuser", clerk.ObjectName(u.ID), "--timeout=60s")
-	w.Eventually(w.level(u.ID, namespace), moment).Should(Equal(none), "an object that is gone holds nothing")
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none), "an object that is gone holds nothing")
 	w.Expect(w.levelOf(other.ID, namespace)).To(Equal(admin))
 	w.happen("user.updated", u.Data())
 	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
@@ -111,7 +111,7 @@ func TestDeletion_waitsForWhatOthersHold(t *testing.T) {
 	w.Eventually(func() string {
 		return w.kubectl("get", "clerkorganization", clerk.ObjectName(o.ID), "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
 	}).Should(ContainSubstring("example.com/backup in 1 resource instances"))
-	w.Eventually(w.level(u.ID, namespace), moment).Should(Equal(none))
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 
 	changeByHand(w, holding, func(c *corev1.ConfigMap) { c.Finalizers = nil })
 	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())

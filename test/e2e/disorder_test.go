@@ -97,8 +97,11 @@ func TestDisorder_duplicatesChangeNothing(t *testing.T) {
 	namespace := w.provisioned(o.ID)
 	w.Eventually(stored(w, membershipObject(m.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(edit))
-	w.Eventually(stored(w, userObject(u.ID))).Should(HaveField("Status.Organizations", HaveValue(BeEquivalentTo(1))))
+	active := beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive)
+	w.Eventually(stored(w, userObject(other.ID))).Should(active)
+	w.Eventually(stored(w, userObject(u.ID))).Should(And(active, HaveField("Status.Organizations", HaveValue(BeEquivalentTo(1)))))
 	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Members", HaveValue(BeEquivalentTo(1))))
+	w.calm()
 
 	before := w.versions(namespace, objects...)
 	for result, duplicates := range messages {

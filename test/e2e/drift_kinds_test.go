@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -104,6 +105,13 @@ func TestDrift_ofEveryKindIsRepairedWithinSecondsAndWithoutATouchOfOthers(t *tes
 	otherID, other := w.guarded("untouched", shared.Name)
 	w.calm()
 	others := w.everythingOf(otherID, other)
+	var slowest time.Duration
+	repaired := func(key client.Object, want, about string) {
+		t.Helper()
+		start := time.Now()
+		w.Eventually(w.managedAs(key)).Should(Equal(want), "%T %s", key, about)
+		slowest = max(slowest, time.Since(start))
+	}
 	for key, patches := range driftPatches(name) {
 		want, err := w.managedAs(key)()
 		w.Expect(err).NotTo(HaveOccurred())
@@ -114,16 +122,17 @@ func TestDrift_ofEveryKindIsRepairedWithinSecondsAndWithoutATouchOfOthers(t *tes
 		for _, patch := range patches {
 			w.Expect(suite.client.Patch(t.Context(), key.DeepCopyObject().(client.Object),
 				client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed(), patch)
-			w.Eventually(w.managedAs(key), soon).Should(Equal(want), "%T %s", key, patch)
+			repaired(key, want, patch)
 		}
 		if _, isNamespace := key.(*corev1.Namespace); isNamespace {
 			continue // that one is deleted in TestDrift_ofTheNamespaceIsRepaired, which takes a while
 		}
 		uid := get(w, key).GetUID()
 		w.Expect(suite.client.Delete(t.Context(), key.DeepCopyObject().(client.Object))).To(Succeed())
-		w.Eventually(w.managedAs(key), soon).Should(Equal(want), "%T was deleted", key)
+		repaired(key, want, "was deleted")
 		w.Expect(get(w, key).GetUID()).NotTo(Equal(uid))
 	}
+	t.Logf("the slowest repair took %s", slowest)
 	w.calm()
 	w.Expect(w.everythingOf(otherID, other)).To(Equal(others))
 }
@@ -159,8 +168,8 @@ func TestDrift_ofSecretsIsRepairedWithTheNextChange(t *testing.T) {
 		w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), clerkv1alpha1.AnnotationResyncRequestedAt+"=now")
 		o.PublicMetadata, o.UpdatedAt = map[string]any{"change": i}, w.tick()
 		w.happen("organization.updated", o.Data())
-		w.Eventually(w.managedAs(copied), soon).Should(Equal(wantCopy))
-		w.Eventually(w.managedAs(own), soon).Should(ContainSubstring(`CLERK_ORGANIZATION_PUBLIC_METADATA:{"change":%d}`, i))
+		w.Eventually(w.managedAs(copied)).Should(Equal(wantCopy))
+		w.Eventually(w.managedAs(own)).Should(ContainSubstring(`CLERK_ORGANIZATION_PUBLIC_METADATA:{"change":%d}`, i))
 		changeByHand(w, own, func(s *corev1.Secret) { s.Data["CLERK_ORGANIZATION_PUBLIC_METADATA"] = []byte("{}") })
 		w.Expect(w.managedAs(own)()).To(Equal(wantOwn))
 	}
@@ -171,7 +180,7 @@ func TestDrift_ofSecretsIsRepairedWithTheNextChange(t *testing.T) {
 	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretRefused))
 	w.Expect(suite.client.Delete(t.Context(), copied.DeepCopy())).To(Succeed())
 	w.annotate(organizationObject(o.ID), "example.com/touched", "yes")
-	w.Eventually(w.managedAs(copied), soon).Should(Equal(wantCopy))
+	w.Eventually(w.managedAs(copied)).Should(Equal(wantCopy))
 	w.provisioned(o.ID)
 	w.calm()
 	w.Expect(w.everythingOf(otherID, other)).To(Equal(others))

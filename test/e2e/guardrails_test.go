@@ -184,13 +184,15 @@ func TestTenantGuardrails_areNotAppliedAgain(t *testing.T) {
 	})
 	open := func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.NetworkIsolation = clerkv1alpha1.NetworkOpen }
 	w.tenant("before", open)
+	w.calm()
 	objects, requests := w.guardrails(name), appliedGuardrail.FindAllString(w.kubectl("get", "--raw", "/metrics"), -1)
 	w.Expect(requests).NotTo(BeEmpty())
 	for _, value := range []string{"a", "b"} {
 		w.kubectl("annotate", "--overwrite", "clerkorganization", clerk.ObjectName(o.ID), "example.com/touched="+value)
-		// That the reconcile is over is seen by another organization that was made after it.
+		// That the reconcile has begun is seen by another organization that was made after it.
 		w.tenant("after-"+value, open)
 	}
+	w.calm()
 	w.Expect(appliedGuardrail.FindAllString(w.kubectl("get", "--raw", "/metrics"), -1)).To(Equal(requests))
 	w.Expect(w.guardrails(name)).To(Equal(objects))
 }

@@ -82,6 +82,7 @@ func TestInstances_rememberTheirOwnDeletions(t *testing.T) {
 
 	w.deliver(w.event("user.deleted", deletion))
 	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Eventually(w.tombstones(u.ID)).Should(ConsistOf(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded)))
 	w.Expect(w.deliver(late)).To(Equal("stale"))
 	w.Expect(w.gone(userObject(u.ID))()).To(BeTrue())
 
@@ -104,7 +105,7 @@ func TestInstance_leavesEverythingAsItIsWhenItGoes(t *testing.T) {
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(answer.Code).To(Equal(http.StatusNotFound))
 	w.kubectl("delete", "clerkuser", userObject(grace.ID).Name, "--timeout=60s")
-	w.Eventually(w.level(grace.ID, namespace), moment).Should(Equal(none), "access can still be taken away by hand")
+	w.Eventually(w.level(grace.ID, namespace)).Should(Equal(none), "access can still be taken away by hand")
 	w.Expect(w.levelOf(ada.ID, namespace)).To(Equal(admin))
 
 	again := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: instance.Name}, Spec: instance.Spec}

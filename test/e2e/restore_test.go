@@ -34,9 +34,9 @@ func TestRestore_landsOnTheSameNamespaces(t *testing.T) {
 	uid := get(w, namespaceObject(namespace)).UID
 	before := get(w, organizationObject(o.ID)).UID
 
-	w.Expect(stopManager()).To(Succeed())
+	restart := w.withoutManager()
 	w.lose(organizationObject(o.ID))
-	w.Expect(startManager(contextAfter(t))).To(Succeed())
+	restart()
 	o.Slug, o.UpdatedAt = "renamed-meanwhile", w.tick()
 	w.happen("organization.updated", o.Data())
 
@@ -58,14 +58,14 @@ func TestRestore_takesARestoredNamespace(t *testing.T) {
 	u := w.memberOf(o, name)
 	backup := get(w, namespaceObject(name))
 
-	w.Expect(stopManager()).To(Succeed())
+	restart := w.withoutManager()
 	w.Expect(suite.client.Delete(t.Context(), namespaceObject(name))).To(Succeed())
 	w.Eventually(w.gone(namespaceObject(name))).Should(BeTrue())
 	w.Expect(suite.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: name, Labels: backup.Labels, Annotations: backup.Annotations,
 	}})).To(Succeed())
 	restored := get(w, namespaceObject(name))
-	w.Expect(startManager(contextAfter(t))).To(Succeed())
+	restart()
 
 	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned),

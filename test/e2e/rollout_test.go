@@ -64,6 +64,8 @@ type accessLog struct {
 	// roles are what a member is bound to, by namespace and binding.
 	roles map[string]map[string]string
 	gaps  []string
+	// states counts those that the bindings went through.
+	states int
 }
 
 // watchAccess begins to follow the bindings of members, by namespace.
@@ -90,6 +92,7 @@ func (l *accessLog) note(eventType watch.EventType, o client.Object) {
 	if !followed {
 		return
 	}
+	l.states++
 	names := slices.ContainsFunc(binding.Subjects, func(s rbacv1.Subject) bool { return s.Name == l.members[binding.Namespace] })
 	if names && eventType != watch.Deleted {
 		roles[binding.Name] = binding.RoleRef.Name
@@ -115,6 +118,12 @@ func (l *accessLog) bound() map[string]int {
 		counts[fmt.Sprint(names)]++
 	}
 	return counts
+}
+
+func (l *accessLog) statesSoFar() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.states
 }
 
 func (l *accessLog) gapsSoFar() []string {
@@ -235,6 +244,7 @@ func TestRollout_reachesEveryTenantWithoutAGap(t *testing.T) {
 	w.Eventually(stored(w, class)).Should(And(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted),
 		HaveField("Status.Tenants", HaveValue(BeEquivalentTo(rolloutSize)))))
 	before := w.calm()
+	states := access.statesSoFar()
 	told := w.watchClass(class)
 
 	start := time.Now()
@@ -257,9 +267,9 @@ func TestRollout_reachesEveryTenantWithoutAGap(t *testing.T) {
 	after := w.calm()
 	written := growth(before, after)
 	w.Expect(written["networkpolicies.networking.k8s.io"]).To(BeNumerically(">=", 2*rolloutSize))
-	// A few are applied twice, where the cache is behind the first time, which changes nothing.
-	w.Expect(written["rolebindings.rbac.authorization.k8s.io"]).To(And(BeNumerically(">=", rolloutSize),
-		BeNumerically("<", rolloutSize*11/10)), "nothing but the new bindings is written")
+	w.Expect(access.statesSoFar()-states).To(Equal(rolloutSize), "nothing but the new bindings is written")
+	// Some are applied twice, where the cache is behind the first time, which changes nothing.
+	w.Expect(written["rolebindings.rbac.authorization.k8s.io"]).To(BeNumerically("<", 2*rolloutSize), "the old ones are not applied")
 	w.Expect(written["namespaces"]+written["secrets"]+written["limitranges"]).To(BeZero(), "what is not changed is not written")
 	w.annotate(class, "example.com/touched", "yes") // every tenant is looked at again
 	w.calm()

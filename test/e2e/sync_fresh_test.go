@@ -43,14 +43,20 @@ func TestSync_repairsNothingThatAWebhookStillBrings(t *testing.T) {
 	w := newWorld(t)
 	b, members := w.staffed([]string{"org:admin", "org:admin", "org:guest"})
 	deleted, renamed, changed := members.users[0], members.users[1], members.memberships[2]
+	gate := make(chan struct{})
+	b.clerk.Inject(clerkfake.Fault{Path: "/v1/organization_memberships", Block: gate})
+	b.clerk.ResetRequests()
+	request := b.request()
+	// A webhook has a few seconds: what changes does so as the sync is about to list it, however long the sync took to begin.
+	w.Eventually(b.listings).Should(ContainElement("organization_memberships 0"))
 	created := b.clerk.CreateUser(clerkfake.User{})
 	b.clerk.UpdateUser(renamed.ID, func(u *clerkfake.User) { u.FirstName = "Ada" })
 	b.clerk.DeleteUser(deleted.ID)
 	_, err := b.clerk.SetRole(changed.ID, "org:member")
 	w.Expect(err).NotTo(HaveOccurred())
 
-	b.clerk.ResetRequests()
-	request := b.request()
+	b.clerk.ClearFaults()
+	close(gate)
 	w.Eventually(b.listings).Should(ContainElement("users "))
 	b.tell()
 	w.Eventually(stored(w, b.instance)).Should(HaveField("Status.Sync.LastRequest", request))

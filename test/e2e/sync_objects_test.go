@@ -8,6 +8,7 @@ package e2e
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -115,6 +116,9 @@ func TestSyncObject_ofAMemberIsThere(t *testing.T) {
 	w := newWorld(t)
 	b, members := w.staffed([]string{"org:admin"})
 	b.clerk.TakeEvents()
+	// Nobody is read before it is seen that whoever is deleted has no access: a member of old is read at once.
+	gate := make(chan struct{})
+	b.clerk.Inject(clerkfake.Fault{Path: "/v1/users/", Block: gate})
 	var late clerkfake.User
 	b.quietly(func(c *clerkfake.Clerk) { late = c.CreateUser(clerkfake.User{Email: "late@example.com"}) })
 	membership, err := b.clerk.AddMember(members.ID, late.ID, "org:guest")
@@ -129,8 +133,12 @@ func TestSyncObject_ofAMemberIsThere(t *testing.T) {
 	w.wantLevels(members, none, none)
 	full := get(w, b.instance).Status.Sync
 
+	b.clerk.ClearFaults()
+	close(gate)
 	w.wantLevels(members, admin, view)
-	w.Expect(get(w, userObject(late.ID)).Spec.Email).To(Equal("late@example.com"))
+	joined, came := get(w, membershipObject(membership.ID)), get(w, userObject(late.ID))
+	w.Expect(came.Spec.Email).To(Equal("late@example.com"))
+	w.Expect(came.CreationTimestamp.Sub(joined.CreationTimestamp.Time)).To(BeNumerically(">=", 30*time.Second))
 	w.Expect(get(w, deleted)).To(And(HaveField("UID", Not(Equal(deleted.UID))), HaveField("Spec.Email", deleted.Spec.Email)))
 	w.Expect(w.tombstones(deleted.Spec.UserID)()).To(BeEmpty())
 	w.Expect(get(w, b.instance).Status.Sync).To(Equal(full), "no sync was needed")

@@ -203,7 +203,7 @@ func TestSync_takesAccessBeforeAUserGoes(t *testing.T) {
 	w.Expect(w.bindings(members.namespace)()).To(Equal(map[string][]string{"admin": {"clerk:" + stayer.ID}}))
 	w.Expect(w.gone(membershipObject(members.memberships[0].ID))()).To(BeTrue())
 	w.Expect(w.tombstones(leaver.ID)()).To(HaveLen(1))
-	w.Eventually(w.level(leaver.ID, members.namespace), moment).Should(Equal(none))
+	w.Eventually(w.level(leaver.ID, members.namespace)).Should(Equal(none))
 
 	changeByHand(w, userObject(leaver.ID), func(u *clerkv1alpha1.ClerkUser) { u.Finalizers = nil })
 	w.Eventually(w.gone(userObject(leaver.ID))).Should(BeTrue())
@@ -224,7 +224,7 @@ func TestSync_takesAccessBeforeAnOrganizationGoes(t *testing.T) {
 	w.Eventually(stored(w, namespaceObject(members.namespace))).Should(HaveField("DeletionTimestamp", Not(BeNil())))
 	w.Expect(w.bindings(members.namespace)()).To(BeEmpty())
 	w.Expect(get(w, organizationObject(members.ID)).DeletionTimestamp).NotTo(BeNil())
-	w.Eventually(w.level(members.users[0].ID, members.namespace), moment).Should(Equal(none))
+	w.Eventually(w.level(members.users[0].ID, members.namespace)).Should(Equal(none))
 
 	changeByHand(w, holding, func(c *corev1.ConfigMap) { c.Finalizers = nil })
 	w.Eventually(w.gone(namespaceObject(members.namespace))).Should(BeTrue())

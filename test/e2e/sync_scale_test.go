@@ -168,13 +168,13 @@ func growth(before, after map[string]int) map[string]int {
 	return grown
 }
 
-// calm waits until nobody writes, and counts the writes.
+// calm waits until nobody writes, and counts the writes. It looks for longer than the operator puts any write off.
 func (w *world) calm() (counts map[string]int) {
 	w.t.Helper()
 	w.Eventually(func() map[string]int {
 		before := counts
 		counts = w.writes()
 		return growth(before, counts)
-	}, 2*timeout, 2*time.Second).Should(BeEmpty())
+	}, 2*timeout, 3*time.Second).Should(BeEmpty())
 	return counts
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,8 +32,6 @@ const (
 	// timeout bounds every wait for a state; nothing but a namespace's end and a failover takes more than a moment.
 	timeout = time.Minute
 	polling = 100 * time.Millisecond
-	// moment is what the API server's own caches may be behind.
-	moment = 2 * time.Second
 	// calm is how long a state that must not change is watched.
 	calm = 2 * time.Second
 
@@ -219,11 +218,16 @@ func (w *world) manager(o installation.ManagerOptions) *installation.Manager {
 	return m
 }
 
-// withoutManager stops the shared manager for the rest of the test.
-func (w *world) withoutManager() {
+// withoutManager stops the shared manager until the test restarts it, or ends.
+func (w *world) withoutManager() (restart func()) {
 	w.t.Helper()
 	w.Expect(stopManager()).To(Succeed())
-	w.t.Cleanup(func() { w.Expect(startManager(contextAfter(w.t))).To(Succeed()) })
+	var once sync.Once
+	restart = func() {
+		once.Do(func() { w.Expect(startManager(contextAfter(w.t))).To(Succeed()) })
+	}
+	w.t.Cleanup(restart)
+	return restart
 }
 
 // kubectl runs kubectl, which must succeed, in the root of the repository.
