@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -215,12 +216,15 @@ func ownersOf[T any, P interface {
 	return owners
 }
 
+// queueInterval is how often whoever waits for a place is looked at when nothing tells that one is free.
+const queueInterval = 10 * time.Minute
+
 // pending notes that an owner waits for a place.
 func pending(c *claim, wait string) error {
 	c.owner.GetTenantStatus().TenantClass = ""
 	c.owner.GetTenantStatus().PendingTenantClass = c.class.Name
 	setTenant(c.owner, metav1.ConditionFalse, clerkv1alpha1.ReasonPending, "it waits for a place")
-	return stalled(clerkv1alpha1.ReasonPending, reviewInterval, "%s; it waits", wait)
+	return stalled(clerkv1alpha1.ReasonPending, queueInterval, "%s; it waits", wait)
 }
 
 // nextInQueue is how many of those who wait are looked at when one place becomes free.
