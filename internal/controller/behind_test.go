@@ -12,16 +12,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/sets"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
-	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
 // holding is a cache, or an API server, that holds these objects: a real cache cannot be made to be behind.
@@ -65,13 +62,32 @@ func TestIsDead_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
 	}
 }
 
+// A grace may outlast the tombstone, without which a user would be taken for one who was deleted by hand.
+func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
+	g := NewWithT(t)
+	const id = "user_2needed"
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	tombstone.Spec.ID, tombstone.Spec.InstanceName = id, "default"
+	user := &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	user.Spec.UserID, user.Spec.InstanceName = id, "default"
+	foreign := user.DeepCopy()
+	foreign.Spec.InstanceName = "another"
+	needed := func(objects ...client.Object) (bool, error) {
+		r := &ClerkTombstoneReconciler{base{client: holding(t, objects...)}}
+		return r.isNeeded(t.Context(), tombstone)
+	}
+	g.Expect(needed()).To(BeFalse())
+	g.Expect(needed(user)).To(BeTrue())
+	g.Expect(needed(foreign)).To(BeFalse())
+}
+
 func TestFinish_tellsNothingThatWasDecidedOnACacheThatIsBehind(t *testing.T) {
 	g, b := NewWithT(t), &base{} // without a client: it would have to write
 	before := &clerkv1alpha1.ClerkOrganization{}
 	after := before.DeepCopy()
 	setReady(after, metav1.ConditionFalse, clerkv1alpha1.ReasonReconcileError, "")
 	g.Expect(b.finish(t.Context(), before, after, ctrl.Result{}, fmt.Errorf("x: %w", errors.Join(errBehind)))).
-		To(Equal(ctrl.Result{RequeueAfter: catchUpInterval}))
+		To(Equal(ctrl.Result{RequeueAfter: behindInterval, Priority: new(rolloutPriority)}))
 }
 
 func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
@@ -83,6 +99,7 @@ func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
 	unchanged := organization(func(*clerkv1alpha1.ClerkOrganization) {})
 	tenantOf := organization(func(o *clerkv1alpha1.ClerkOrganization) { o.Status.TenantClass = "standard" })
 	waiting := organization(func(o *clerkv1alpha1.ClerkOrganization) { o.Status.PendingTenantClass = "standard" })
+	moved := organization(func(o *clerkv1alpha1.ClerkOrganization) { o.Status.TenantClass = "large" })
 	suspended := organization(func(o *clerkv1alpha1.ClerkOrganization) {
 		o.Annotations = map[string]string{clerkv1alpha1.AnnotationSuspend: "true"}
 	})
@@ -90,14 +107,15 @@ func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
 	banned := user.DeepCopy()
 	banned.Spec.Banned = new(true)
 	for name, tc := range map[string]struct {
-		before, after   client.Object
-		left, beganWait bool
+		before, after client.Object
+		left, arrived bool
 	}{
 		"nothing":                    {before: unchanged, after: unchanged},
-		"it got a place":             {before: waiting, after: tenantOf},
+		"it got a place":             {before: waiting, after: tenantOf, arrived: true},
 		"it left its place":          {before: tenantOf, after: unchanged, left: true},
 		"it left the queue":          {before: waiting, after: unchanged, left: true},
-		"it came to wait":            {before: unchanged, after: waiting, beganWait: true},
+		"it came to wait":            {before: unchanged, after: waiting, arrived: true},
+		"it moved to another class":  {before: tenantOf, after: moved, left: true, arrived: true},
 		"it waits on":                {before: waiting, after: waiting},
 		"it can take none any more":  {before: unchanged, after: suspended, left: true},
 		"a user who can take no one": {before: user, after: banned, left: true},
@@ -105,35 +123,9 @@ func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g, e := NewWithT(t), event.UpdateEvent{ObjectOld: tc.before, ObjectNew: tc.after}
 			g.Expect(leftPlace().Update(e)).To(Equal(tc.left))
-			g.Expect(beganToWait().Update(e)).To(Equal(tc.beganWait))
+			g.Expect(arrived().Update(e)).To(Equal(tc.arrived))
 		})
 	}
-}
-
-// Whose tenant is just being made has copied the Secret perhaps, and its status does not say of which class it is.
-func TestTenantsOf_leadsToThoseWhoAreBecomingTenants(t *testing.T) {
-	g := NewWithT(t)
-	selectors, err := tenant.NewSelectors()
-	g.Expect(err).NotTo(HaveOccurred())
-	classFor := func(name, id string) clerkv1alpha1.ClerkTenantClass {
-		class := clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		class.Spec.Selector = &clerkv1alpha1.ClerkTenantClassSelector{OrganizationIDs: []string{id}}
-		return class
-	}
-	organization := func(id, class string) *clerkv1alpha1.ClerkOrganization {
-		o := &clerkv1alpha1.ClerkOrganization{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
-		o.Spec.OrganizationID, o.Status.TenantClass = id, class
-		return o
-	}
-	classes := []clerkv1alpha1.ClerkTenantClass{classFor("copies", "org_2new"), classFor("other", "org_2other")}
-	tenants := tenancy{base: base{selectors: selectors, client: holding(t,
-		organization("org_2has", "copies"), organization("org_2new", ""),
-		organization("org_2other", ""), organization("org_2none", ""), organization("org_2moved", "other"),
-	)}}
-	g.Expect(tenants.tenantsOf(t.Context(), clerkv1alpha1.TenantsOrganizations, classes, sets.New("copies"))).To(
-		ConsistOf(requestFor("org_2has"), requestFor("org_2new")))
-	g.Expect(tenants.tenantsOf(t.Context(), clerkv1alpha1.TenantsOrganizations, classes, sets.New[string]())).To(
-		Equal([]reconcile.Request(nil)))
 }
 
 // A binding that a finalizer holds goes on giving access, and only its controller can let it go.

@@ -29,7 +29,7 @@ type ClerkOrganizationReconciler struct{ tenancy }
 func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkorganization").
-		For(&clerkv1alpha1.ClerkOrganization{}, builder.WithPredicates(predicate.Or(specChanged(), beganToWait()))).
+		For(&clerkv1alpha1.ClerkOrganization{}, builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkOrganization{}, revoking(&handler.EnqueueRequestForObject{}, isClosed),
 			builder.WithPredicates(changed(func(o client.Object) any { return isClosed(o) }))).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{},
@@ -43,7 +43,8 @@ func (r *ClerkOrganizationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&clerkv1alpha1.ClerkTombstone{}, handler.EnqueueRequestsFromMapFunc(tombstoned(clerk.KindOrganization)),
 			builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkOrganization{}, handler.EnqueueRequestsFromMapFunc(r.waiting),
-			builder.WithPredicates(leftPlace()))
+			builder.WithPredicates(leftPlace())).
+		Watches(&clerkv1alpha1.ClerkOrganization{}, unhurried(&handler.EnqueueRequestForObject{}), builder.WithPredicates(arrived()))
 	return r.watchTenants(b, clerkv1alpha1.TenantsOrganizations).WithOptions(controllerOptions()).Complete(r)
 }
 

@@ -160,7 +160,7 @@ func countTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 // maxFailing is how many of the tenants that are not as their class wants them the class names.
 const maxFailing = 3
 
-// tellOfTenants says which tenants of a class are not as it wants them.
+// tellOfTenants says which tenants of a class, whose tenants are counted, are not as it wants them.
 func tellOfTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 	var failing []string
 	for _, o := range owners {
@@ -168,15 +168,20 @@ func tellOfTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 			failing = append(failing, fmt.Sprintf("%s (%s)", o.GetClerkID(), reason))
 		}
 	}
-	if len(failing) == 0 {
-		setCondition(class, clerkv1alpha1.ConditionTenantsReady, metav1.ConditionTrue,
-			clerkv1alpha1.ReasonProvisioned, "no tenant says that it is not as the class wants it")
-		return
+	set := func(status metav1.ConditionStatus, reason, message string) {
+		setCondition(class, clerkv1alpha1.ConditionTenantsReady, status, reason, message)
 	}
 	slices.Sort(failing)
-	setCondition(class, clerkv1alpha1.ConditionTenantsReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantsNotReady,
-		fmt.Sprintf("%d tenants are not as the class wants them, and say why: %s",
+	switch {
+	case len(failing) > 0:
+		set(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantsNotReady, fmt.Sprintf(
+			"not as the class wants it are %d of its tenants, which say why: %s",
 			len(failing), strings.Join(failing[:min(len(failing), maxFailing)], ", ")))
+	case *class.Status.Updated < *class.Status.Tenants:
+		set(metav1.ConditionUnknown, clerkv1alpha1.ReasonRollingOut, "the class has not been brought to all its tenants yet")
+	default:
+		set(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned, "no tenant says that it is not as the class wants it")
+	}
 }
 
 // isHeld says whether a tenant is left as it is for now, whatever its class says.

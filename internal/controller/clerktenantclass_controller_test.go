@@ -87,17 +87,25 @@ func TestTellOfTenants(t *testing.T) {
 		deleted,
 		&clerkv1alpha1.ClerkOrganization{},
 	}
-	tellOfTenants(class, well)
+	tell := func(owners []owner) {
+		countTenants(class, owners)
+		tellOfTenants(class, owners)
+	}
+	tell(well)
 	g.Expect(class.Status.Conditions).To(ConsistOf(And(
 		HaveField("Type", clerkv1alpha1.ConditionTenantsReady), HaveField("Status", metav1.ConditionTrue))))
 
-	tellOfTenants(class, slices.Concat(well, []owner{
+	class.Generation = 2
+	tell(well)
+	g.Expect(class.Status.Conditions).To(ConsistOf(And(
+		HaveField("Status", metav1.ConditionUnknown), HaveField("Reason", clerkv1alpha1.ReasonRollingOut))), "nobody was looked at")
+	tell(slices.Concat(well, []owner{
 		tenantOf("org_9", "standard", refused, refused), tenantOf("org_8", "standard", refused, refused),
 		tenantOf("org_7", "standard", refused, refused),
 		tenantOf("org_6", "standard", provisioned, clerkv1alpha1.ReasonRoleNotBindable),
 	}))
 	g.Expect(class.Status.Conditions).To(ConsistOf(And(
 		HaveField("Status", metav1.ConditionFalse), HaveField("Reason", clerkv1alpha1.ReasonTenantsNotReady),
-		HaveField("Message", "4 tenants are not as the class wants them, and say why: "+
+		HaveField("Message", "not as the class wants it are 4 of its tenants, which say why: "+
 			"org_6 (RoleNotBindable), org_7 (GuardrailRefused), org_8 (GuardrailRefused)"))))
 }

@@ -5,14 +5,17 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 )
 
@@ -46,6 +49,9 @@ func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Reque
 	expires := expiry(tombstone)
 	left := expires.Sub(r.clock.Now())
 	if left <= 0 {
+		if needed, err := r.isNeeded(ctx, tombstone); err != nil || needed {
+			return ctrl.Result{RequeueAfter: recheckInterval}, err
+		}
 		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, tombstone)
 	}
 	before := tombstone.DeepCopy()
@@ -54,6 +60,24 @@ func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Reque
 	tombstone.Status.ExpiresAt = new(metav1.NewTime(expires))
 	setReady(tombstone, metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded, "late events of the ID are refused")
 	return ctrl.Result{RequeueAfter: left}, nil
+}
+
+// isNeeded says whether what a tombstone names is still on its way out. A long grace may outlast the tombstone, without
+// which a user would be taken for one who was deleted by hand and comes back.
+func (r *ClerkTombstoneReconciler) isNeeded(ctx context.Context, tombstone *clerkv1alpha1.ClerkTombstone) (bool, error) {
+	kind, known := clerk.KindOf(tombstone.Spec.ID)
+	if !known {
+		return false, nil
+	}
+	object := mirror.NewObject(kind)
+	err := r.client.Get(ctx, client.ObjectKeyFromObject(tombstone), object)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading what is deleted: %w", err)
+	}
+	return object.GetClerkID() == tombstone.Spec.ID && object.GetMirrored().InstanceName == tombstone.Spec.InstanceName, nil
 }
 
 // expiry counts from the later of the deletion in Clerk and its arrival here, in whole seconds as status holds it.

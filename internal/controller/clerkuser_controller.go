@@ -42,7 +42,7 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	})
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkuser").
-		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(predicate.Or(specChanged(), beganToWait()))).
+		For(&clerkv1alpha1.ClerkUser{}, builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkUser{}, revoking(&handler.EnqueueRequestForObject{}, isSuspendedOrDeleting),
 			builder.WithPredicates(changed(accessOfUser))).
 		Watches(&clerkv1alpha1.ClerkOrganizationMembership{}, handler.EnqueueRequestsFromMapFunc(membershipToUser),
@@ -53,6 +53,7 @@ func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			builder.WithPredicates(predicate.Or(specChanged(), changed(learnedOfInstance)))).
 		Watches(&clerkv1alpha1.ClerkUser{}, handler.EnqueueRequestsFromMapFunc(r.waiting),
 			builder.WithPredicates(leftPlace())).
+		Watches(&clerkv1alpha1.ClerkUser{}, unhurried(&handler.EnqueueRequestForObject{}), builder.WithPredicates(arrived())).
 		Watches(&rbacv1.RoleBinding{}, named)
 	return r.watchTenants(b, clerkv1alpha1.TenantsUsers).WithOptions(controllerOptions()).Complete(r)
 }

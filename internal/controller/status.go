@@ -19,6 +19,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
@@ -47,6 +48,10 @@ func setReady(o conditioned, status metav1.ConditionStatus, reason, message stri
 // catchUpInterval is how soon an object is looked at again that the cache holds in a state from before the last write.
 const catchUpInterval = 20 * time.Millisecond
 
+// behindInterval is how soon it is tried again to decide what cannot be taken back. It keeps nothing else waiting, however
+// long a cache hears of nothing.
+const behindInterval = time.Second
+
 // errBehind says that nothing can be decided on what the cache holds: it has not heard yet of what the API server has.
 var errBehind = errors.New("the cache is behind")
 
@@ -56,7 +61,8 @@ func (b *base) finish(
 	ctx context.Context, before, after conditioned, result ctrl.Result, err error,
 ) (ctrl.Result, error) {
 	if errors.Is(err, errBehind) {
-		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
+		log.FromContext(ctx).Info("Waiting for the cache, which has not heard of a change yet that decides on a namespace")
+		return ctrl.Result{RequeueAfter: behindInterval, Priority: new(rolloutPriority)}, nil
 	}
 	behind := b.written.isAhead(before)
 	err = errors.Join(err, b.patchStatus(ctx, before, after))

@@ -180,20 +180,22 @@ func (t *tenancy) admitted(ctx context.Context, c *claim, granted tenant.Grants)
 			namespace = found.Name
 		}
 	}
-	if namespace == "" {
-		wait, err := t.admit(ctx, c)
-		switch {
-		case err != nil:
-			return err
-		case wait != "":
-			return pending(c, wait)
-		}
-		if now, err := t.isCurrent(ctx, c.owner, c.config); err != nil || !now {
-			t.places.leave(c.owner.GetUID())
-			return cmp.Or(err, errBehind)
-		}
+	if namespace != "" {
+		return t.reconcileTenant(ctx, c, granted)
 	}
-	return t.reconcileTenant(ctx, c, granted)
+	had := t.places.has(c.owner.GetUID())
+	wait, err := t.admit(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case wait != "":
+		return pending(c, wait)
+	}
+	err = t.reconcileTenant(ctx, c, granted)
+	if errors.Is(err, errBehind) && !had {
+		t.places.leave(c.owner.GetUID())
+	}
+	return err
 }
 
 // reconcileTenant makes the tenant. What goes wrong with one part does not keep the others from being put right, and

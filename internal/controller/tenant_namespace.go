@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -46,6 +47,9 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 
 // makeNamespace gives an owner that has none a namespace: the one to adopt, or else a new one.
 func (t *tenancy) makeNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
+	if now, err := t.isCurrent(ctx, c.owner, c.config); err != nil || !now {
+		return nil, cmp.Or(err, errBehind)
+	}
 	pinned := &c.owner.GetTenantStatus().Namespace
 	pinned.Adopted = nil // of the one that is gone
 	// The cache may be behind, and the name may have changed with the slug: there must not be a second one.

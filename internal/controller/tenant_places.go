@@ -41,6 +41,13 @@ func (p *places) clone() *places {
 	return &places{given: maps.Clone(p.given)}
 }
 
+// has says whether an owner was given a place that its status does not tell of yet.
+func (p *places) has(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.given[uid] != ""
+}
+
 // leave takes the place back that was given to an owner and not used.
 func (p *places) leave(uid types.UID) {
 	p.mu.Lock()
@@ -248,16 +255,17 @@ func leftPlace() predicate.Predicate {
 // isHeldBack says whether an owner itself cannot take a place.
 func isHeldBack(o client.Object) bool { return isClosed(o) || isSuspendedOrDeleting(o) }
 
-// beganToWait passes owners that have just come to wait for a place: while that was written, one may have become free, and
-// nobody knew yet that they wait.
-func beganToWait() predicate.Predicate {
+// arrived passes owners that have just come to a class or its queue. While that was written, a Secret of the class may have
+// changed or a place may have become free, and nobody knew yet that they are there to be told.
+func arrived() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc:  func(event.CreateEvent) bool { return false },
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, after := e.ObjectOld.(owner).GetTenantStatus(), e.ObjectNew.(owner).GetTenantStatus()
-			return after.PendingTenantClass != "" && before.PendingTenantClass != after.PendingTenantClass
+			return after.PendingTenantClass != "" && before.PendingTenantClass != after.PendingTenantClass ||
+				after.TenantClass != "" && before.TenantClass != after.TenantClass
 		},
 	}
 }

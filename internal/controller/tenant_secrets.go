@@ -131,16 +131,15 @@ func (t *tenancy) copiedSecret(kind clerkv1alpha1.TenantKind) handler.MapFunc {
 				}
 			}
 		}
-		return t.tenantsOf(ctx, kind, classes, copying)
+		return t.tenantsOf(ctx, kind, copying)
 	}
 }
 
-// tenantsOf returns requests for the tenants of some of the classes, and for those who may just be becoming that, and whose
-// status does not say so yet.
+// tenantsOf returns requests for the tenants of classes. Who is just becoming one is looked at once more when that is known.
 func (t *tenancy) tenantsOf(
-	ctx context.Context, kind clerkv1alpha1.TenantKind, classes []clerkv1alpha1.ClerkTenantClass, some sets.Set[string],
+	ctx context.Context, kind clerkv1alpha1.TenantKind, classes sets.Set[string],
 ) []reconcile.Request {
-	if some.Len() == 0 {
+	if classes.Len() == 0 {
 		return nil
 	}
 	all, err := t.owners(ctx, kind)
@@ -150,13 +149,7 @@ func (t *tenancy) tenantsOf(
 	}
 	var requests []reconcile.Request
 	for _, o := range all {
-		class := o.GetTenantStatus().TenantClass
-		if class == "" {
-			if selected := t.selectors.Select(classes, o); selected != nil {
-				class = selected.Name
-			}
-		}
-		if some.Has(class) {
+		if classes.Has(o.GetTenantStatus().TenantClass) {
 			requests = append(requests, requestFor(o.GetClerkID()))
 		}
 	}
