@@ -19,6 +19,7 @@ import (
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
 )
 
 // holding is a cache, or an API server, that holds these objects: a real cache cannot be made to be behind.
@@ -73,7 +74,8 @@ func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
 	foreign := user.DeepCopy()
 	foreign.Spec.InstanceName = "another"
 	needed := func(objects ...client.Object) (bool, error) {
-		r := &ClerkTombstoneReconciler{base{client: holding(t, objects...)}}
+		cache := holding(t, objects...)
+		r := &ClerkTombstoneReconciler{mirror: mirror.New(cache, cache)}
 		return r.isNeeded(t.Context(), tombstone)
 	}
 	g.Expect(needed()).To(BeFalse())
@@ -110,15 +112,15 @@ func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
 		before, after client.Object
 		left, arrived bool
 	}{
-		"nothing":                    {before: unchanged, after: unchanged},
-		"it got a place":             {before: waiting, after: tenantOf, arrived: true},
-		"it left its place":          {before: tenantOf, after: unchanged, left: true},
-		"it left the queue":          {before: waiting, after: unchanged, left: true},
-		"it came to wait":            {before: unchanged, after: waiting, arrived: true},
-		"it moved to another class":  {before: tenantOf, after: moved, left: true, arrived: true},
-		"it waits on":                {before: waiting, after: waiting},
-		"it can take none any more":  {before: unchanged, after: suspended, left: true},
-		"a user who can take no one": {before: user, after: banned, left: true},
+		"nothing":                   {before: unchanged, after: unchanged},
+		"it got a place":            {before: waiting, after: tenantOf, arrived: true},
+		"it left its place":         {before: tenantOf, after: unchanged, left: true},
+		"it left the queue":         {before: waiting, after: unchanged, left: true},
+		"it came to wait":           {before: unchanged, after: waiting, arrived: true},
+		"it moved to another class": {before: tenantOf, after: moved, left: true, arrived: true},
+		"it waits on":               {before: waiting, after: waiting},
+		"it can take none any more": {before: unchanged, after: suspended, left: true},
+		"a user who can take none":  {before: user, after: banned, left: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, e := NewWithT(t), event.UpdateEvent{ObjectOld: tc.before, ObjectNew: tc.after}

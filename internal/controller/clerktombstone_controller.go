@@ -5,10 +5,8 @@ package controller
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -22,8 +20,12 @@ import (
 // tombstoneLifetime is how long Svix keeps a delivery and can replay it.
 const tombstoneLifetime = 90 * 24 * time.Hour
 
-// ClerkTombstoneReconciler removes a tombstone when nothing from before the deletion can be replayed any more.
-type ClerkTombstoneReconciler struct{ base }
+// ClerkTombstoneReconciler removes a tombstone when nothing from before the deletion can be replayed any more, and nothing
+// is left of what it names.
+type ClerkTombstoneReconciler struct {
+	base
+	mirror *mirror.Mirror
+}
 
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones,verbs=get;list;watch;create;patch;delete;mirror
 // +kubebuilder:rbac:groups=clerk-operator.dev,resources=clerktombstones/status,verbs=patch
@@ -69,13 +71,9 @@ func (r *ClerkTombstoneReconciler) isNeeded(ctx context.Context, tombstone *cler
 	if !known {
 		return false, nil
 	}
-	object := mirror.NewObject(kind)
-	err := r.client.Get(ctx, client.ObjectKeyFromObject(tombstone), object)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reading what is deleted: %w", err)
+	object, err := r.mirror.Get(ctx, kind, tombstone.Spec.ID)
+	if err != nil || object == nil {
+		return false, err
 	}
 	return object.GetClerkID() == tombstone.Spec.ID && object.GetMirrored().InstanceName == tombstone.Spec.InstanceName, nil
 }

@@ -5,6 +5,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -15,5 +16,9 @@ import (
 func IsCurrent(
 	ctx context.Context, live client.Reader, cached *clerkv1alpha1.ClerkOrganization, config *clerkv1alpha1.ClerkInstance,
 ) (bool, error) {
-	return (&tenancy{base: base{live: live}}).isCurrent(ctx, cached, config)
+	err := (&tenancy{base: base{live: live}}).ensureCurrent(ctx, cached, config)
+	if errors.Is(err, errBehind) {
+		return false, nil
+	}
+	return err == nil, err
 }

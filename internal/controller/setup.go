@@ -80,7 +80,7 @@ func Setup(
 		&ClerkUserReconciler{tenants},
 		&ClerkOrganizationReconciler{tenants},
 		&ClerkOrganizationMembershipReconciler{base: b},
-		&ClerkTombstoneReconciler{base: b},
+		&ClerkTombstoneReconciler{base: b, mirror: m},
 		&SyncReconciler{base: b, syncer: syncer, clients: clients, metrics: metrics, attempts: map[string]*attempt{}},
 		&ResyncReconciler{base: b, mirror: m, syncer: syncer, clients: clients, secrets: tenants.secrets},
 	}

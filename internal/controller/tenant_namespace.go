@@ -4,10 +4,10 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -47,8 +47,8 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 
 // makeNamespace gives an owner that has none a namespace: the one to adopt, or else a new one.
 func (t *tenancy) makeNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
-	if now, err := t.isCurrent(ctx, c.owner, c.config); err != nil || !now {
-		return nil, cmp.Or(err, errBehind)
+	if err := t.ensureCurrent(ctx, c.owner, c.config); err != nil {
+		return nil, err
 	}
 	pinned := &c.owner.GetTenantStatus().Namespace
 	pinned.Adopted = nil // of the one that is gone
@@ -68,6 +68,29 @@ func (t *tenancy) makeNamespace(ctx context.Context, c *claim) (*corev1.Namespac
 		}
 	}
 	return t.createNamespace(ctx, tenant.Namespace(name, c.owner, c.class))
+}
+
+// ensureCurrent returns errBehind unless an owner and its instance are as the cache has them. To make a namespace and to
+// delete one are not taken back by what is heard later, and the watches are not in step: the cache may have heard of a class
+// or of a deletion, and not yet of what was set before it to adopt, to observe, to suspend or to keep.
+func (t *tenancy) ensureCurrent(ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance) error {
+	instance := &clerkv1alpha1.ClerkInstance{}
+	err := t.live.Get(ctx, client.ObjectKey{Name: o.GetMirrored().InstanceName}, instance)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading ClerkInstance %s: %w", o.GetMirrored().InstanceName, err)
+	}
+	if instance.UID != config.UID || instance.Generation != config.Generation {
+		return errBehind
+	}
+	current := o.DeepCopyObject().(owner)
+	err = t.live.Get(ctx, client.ObjectKeyFromObject(o), current)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the owner again: %w", err)
+	}
+	if err != nil || current.GetUID() != o.GetUID() || !maps.Equal(current.GetAnnotations(), o.GetAnnotations()) {
+		return errBehind
+	}
+	return nil
 }
 
 // findNamespace returns an owner's namespace, nil when there is none, and a stalledError when the name is taken by one

@@ -246,8 +246,7 @@ func leftPlace() predicate.Predicate {
 			before, after := e.ObjectOld.(owner).GetTenantStatus(), e.ObjectNew.(owner).GetTenantStatus()
 			left := before.TenantClass != "" && before.TenantClass != after.TenantClass
 			gaveUp := before.PendingTenantClass != "" && after.PendingTenantClass == "" && after.TenantClass == ""
-			out := func(o client.Object) any { return [2]bool{o.GetDeletionTimestamp().IsZero(), isHeldBack(o)} }
-			return left || gaveUp || out(e.ObjectOld) != out(e.ObjectNew)
+			return left || gaveUp || isHeldBack(e.ObjectOld) != isHeldBack(e.ObjectNew)
 		},
 	}
 }

@@ -4,11 +4,9 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -115,8 +113,8 @@ func (t *tenancy) findCreated(ctx context.Context, o owner) (*corev1.Namespace, 
 func (t *tenancy) demolish(
 	ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance, namespace *corev1.Namespace,
 ) (result ctrl.Result, done bool, err error) {
-	if now, err := t.isCurrent(ctx, o, config); err != nil || !now {
-		return ctrl.Result{}, false, cmp.Or(err, errBehind)
+	if err := t.ensureCurrent(ctx, o, config); err != nil {
+		return ctrl.Result{}, false, err
 	}
 	deleteAt, keep, err := t.fate(ctx, o, namespace)
 	switch {
@@ -140,26 +138,6 @@ func (t *tenancy) demolish(
 	}
 	result, err = t.deleteNamespace(ctx, o, namespace)
 	return result, false, err
-}
-
-// isCurrent says whether an owner and its instance are as the cache has them. To make a namespace and to delete one are not
-// taken back by what is heard later, and the watches are not in step: the cache may have heard of a class or of a deletion,
-// and not yet of what was set before it to adopt, to observe, to suspend or to keep.
-func (t *tenancy) isCurrent(ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance) (bool, error) {
-	now := &clerkv1alpha1.ClerkInstance{}
-	err := t.live.Get(ctx, client.ObjectKey{Name: o.GetMirrored().InstanceName}, now)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("reading ClerkInstance %s: %w", o.GetMirrored().InstanceName, err)
-	}
-	if now.UID != config.UID || now.Generation != config.Generation {
-		return false, nil
-	}
-	current := o.DeepCopyObject().(owner)
-	err = t.live.Get(ctx, client.ObjectKeyFromObject(o), current)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("reading the owner again: %w", err)
-	}
-	return err == nil && current.GetUID() == o.GetUID() && maps.Equal(current.GetAnnotations(), o.GetAnnotations()), nil
 }
 
 // removeBindings deletes the managed bindings of a namespace and says whether there were any. The list is a live one: a
@@ -201,8 +179,8 @@ func (t *tenancy) fate(
 	return o.GetDeletionTimestamp().Add(class.GracePeriod()), "", nil
 }
 
-// lastClassOf returns the class that a deleted owner's namespace is of, as it is now; nil when there is none any more. A namespace that is
-// not recorded was made a moment ago, as the owner was being deleted, by the class that selects it now.
+// lastClassOf returns the class that a deleted owner's namespace is of, as it is now; nil when there is none any more. A
+// namespace that is not recorded was made a moment ago, as the owner was being deleted, by the class that selects it now.
 func (t *tenancy) lastClassOf(ctx context.Context, o owner) (*clerkv1alpha1.ClerkTenantClass, error) {
 	status := o.GetTenantStatus()
 	name := status.TenantClass
