@@ -98,7 +98,7 @@ type ClerkOrganizationStatus struct {
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="Organization-ID",type=string,priority=1,JSONPath=`.spec.organizationID`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.organizationID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.organizationID in lower case with _ replaced by -"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == (self.spec.instanceName == 'default' ? '' : self.spec.instanceName + '.') + self.spec.organizationID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.organizationID in lower case with _ replaced by -, after spec.instanceName and a dot unless that is default"
 
 // ClerkOrganization is the mirror of one organization of Clerk, and the tenant that a ClerkTenantClass makes of it.
 type ClerkOrganization struct {

@@ -82,7 +82,7 @@ type ClerkOrganizationMembershipStatus struct {
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.membershipID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.membershipID in lower case with _ replaced by -"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == (self.spec.instanceName == 'default' ? '' : self.spec.instanceName + '.') + self.spec.membershipID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.membershipID in lower case with _ replaced by -, after spec.instanceName and a dot unless that is default"
 
 // ClerkOrganizationMembership is the mirror of one membership of Clerk: it gives a user the ClusterRoles that the
 // organization's class maps the member's role to, in the organization's namespace and nowhere else.

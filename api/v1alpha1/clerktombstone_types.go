@@ -62,7 +62,7 @@ type ClerkTombstoneStatus struct {
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.id.lowerAscii().replace('_', '-')",message="metadata.name must be spec.id in lower case with _ replaced by -"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == (self.spec.instanceName == 'default' ? '' : self.spec.instanceName + '.') + self.spec.id.lowerAscii().replace('_', '-')",message="metadata.name must be spec.id in lower case with _ replaced by -, after spec.instanceName and a dot unless that is default"
 
 // ClerkTombstone remembers that an ID was deleted in Clerk, so that a late or replayed event cannot bring it back.
 type ClerkTombstone struct {

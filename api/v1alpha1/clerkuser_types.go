@@ -133,7 +133,7 @@ type ClerkUserStatus struct {
 // +kubebuilder:printcolumn:name="Instance",type=string,priority=1,JSONPath=`.spec.instanceName`
 // +kubebuilder:printcolumn:name="User-ID",type=string,priority=1,JSONPath=`.spec.userID`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.userID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.userID in lower case with _ replaced by -"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == (self.spec.instanceName == 'default' ? '' : self.spec.instanceName + '.') + self.spec.userID.lowerAscii().replace('_', '-')",message="metadata.name must be spec.userID in lower case with _ replaced by -, after spec.instanceName and a dot unless that is default"
 
 // ClerkUser is the mirror of one user of Clerk. Deleting it by hand takes the user's access away until Clerk's events, or
 // its Backend API, bring the user back; to offboard somebody, ban or delete the user in Clerk.

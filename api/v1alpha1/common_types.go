@@ -43,7 +43,8 @@ const (
 	// AnnotationAdoptNamespace on a ClerkOrganization or ClerkUser names an existing namespace that is to be the
 	// tenant's. The namespace has to agree, by AnnotationAdoptBy.
 	AnnotationAdoptNamespace = GroupName + "/adopt-namespace"
-	// AnnotationAdoptBy on a namespace is the Clerk ID of the organization or user that may have it.
+	// AnnotationAdoptBy on a namespace names the organization or user that may have it: <instance>/<Clerk ID>, where the
+	// instance is the name of the ClerkInstance.
 	AnnotationAdoptBy = GroupName + "/adopt-by"
 	// AnnotationResyncRequestedAt asks for Clerk to be read now. On a ClerkInstance each new value asks for one full sync;
 	// on a mirrored object it is removed when the object has been read.

@@ -80,7 +80,7 @@ func (s *story) arrivals() []step {
 		{
 			title: "Two users sign up",
 			post:  []delivery.Event{s.event(0, "user.created", s.ada.Data()), s.event(1, "user.created", s.grace.Data())},
-			until: []state{ready("clerkuser", clerk.ObjectName(adaID)), ready("clerkuser", clerk.ObjectName(graceID))},
+			until: []state{ready("clerkuser", clerk.ObjectName("default", adaID)), ready("clerkuser", clerk.ObjectName("default", graceID))},
 			show:  [][]string{s.getUsers},
 		},
 		{
@@ -91,9 +91,9 @@ func (s *story) arrivals() []step {
 				s.event(4, "organizationMembership.created", s.graceIn.Data()),
 			},
 			until: []state{
-				ready("clerkorganization", clerk.ObjectName(acmeID)),
-				ready("clerkorganizationmembership", clerk.ObjectName(adaAtAcme)),
-				ready("clerkorganizationmembership", clerk.ObjectName(graceAcme)),
+				ready("clerkorganization", clerk.ObjectName("default", acmeID)),
+				ready("clerkorganizationmembership", clerk.ObjectName("default", adaAtAcme)),
+				ready("clerkorganizationmembership", clerk.ObjectName("default", graceAcme)),
 				answers("yes", s.canCreate(adaID, "rolebindings")...),
 				answers("yes", s.canCreate(graceID, "deployments")...),
 				answers("no", s.canCreate(graceID, "rolebindings")...),
@@ -226,7 +226,7 @@ func (s *story) discoveries(c *clerkfake.Clerk, clerkURL string) []step {
 			},
 			until: []state{
 				condition("True", "clerkinstance", "default", "Synced"),
-				ready("clerkuser", clerk.ObjectName(joan.ID)),
+				ready("clerkuser", clerk.ObjectName("default", joan.ID)),
 				prints("globex", "get", "clerkorganizations"),
 			},
 			show: [][]string{getInstances, s.getUsers, {"get", "clerkorganizations"}},
@@ -236,8 +236,8 @@ func (s *story) discoveries(c *clerkfake.Clerk, clerkURL string) []step {
 			happen: func() { c.Quietly(func() { c.DeleteUser(joan.ID) }) },
 			run:    [][]string{{"annotate", "clerkinstance", "default", "clerk-operator.dev/resync-requested-at=now"}},
 			until: []state{
-				prints("NotFound", "get", "clerkuser", clerk.ObjectName(joan.ID)),
-				ready("clerkuser", clerk.ObjectName(adaID)),
+				prints("NotFound", "get", "clerkuser", clerk.ObjectName("default", joan.ID)),
+				ready("clerkuser", clerk.ObjectName("default", adaID)),
 				condition("False", "clerkinstance", "default", "Fresh"),
 			},
 			show: [][]string{getInstances, s.getUsers, {"get", "events", "--field-selector=involvedObject.kind=ClerkInstance"}},

@@ -320,7 +320,7 @@ func TestFull_countsDeletionsThatTheClusterCannotRemember(t *testing.T) {
 	acme := w.tenant(2)
 	w.full()
 	id := acme.users[0].ID
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
 	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: "other", ID: id, DeletedAt: clerkv1alpha1.NewTimestamp(noon)}
 	w.Expect(cluster.Create(t.Context(), tombstone)).To(Succeed())
 	w.clerk.DeleteUser(id)

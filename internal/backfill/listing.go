@@ -315,7 +315,7 @@ func (s *Syncer) apply(ctx context.Context, run *Run, o *clerk.Object, differenc
 // noteAhead counts an object that is stored with a time that Clerk has not come to yet: nothing that is read can replace
 // it. One that an event brought while it was read is not ahead.
 func (s *Syncer) noteAhead(ctx context.Context, run *Run, o *clerk.Object) error {
-	stored, err := s.mirror.Get(ctx, o.Kind, o.ID)
+	stored, err := s.mirror.Get(ctx, o.Kind, o.InstanceName, o.ID)
 	if err != nil || stored == nil || !stored.GetMirrored().UpdatedAt.After(o.EventTime.Add(settleTime)) {
 		return err
 	}

@@ -83,7 +83,7 @@ func TestFull_repairsWhatWebhooksDidNotDeliver(t *testing.T) {
 	w.Expect(w.user(acme.users[0].ID).Spec.Banned).To(HaveValue(BeTrue()))
 	w.states(stored, joined.ID)
 	var membership clerkv1alpha1.ClerkOrganizationMembership
-	w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(acme.memberships[1].ID)}, &membership)).To(Succeed())
+	w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", acme.memberships[1].ID)}, &membership)).To(Succeed())
 	w.Expect(membership.Spec.Role).To(Equal("org:admin"))
 	w.Expect(w.full().Repaired()).To(BeEmpty())
 }
@@ -396,7 +396,7 @@ func TestIncremental_readsWhatIsNew(t *testing.T) {
 	w.clerk.DeleteOrganization(gone.ID)
 	for _, id := range organizations { // as if nothing of them had ever been seen
 		o := &clerkv1alpha1.ClerkOrganization{}
-		w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(id)}, o)).To(Succeed())
+		w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, o)).To(Succeed())
 		o.Finalizers = nil
 		w.Expect(cluster.Update(t.Context(), o)).To(Succeed())
 		w.Expect(cluster.Delete(t.Context(), o)).To(Succeed())

@@ -242,7 +242,7 @@ func (w *world) state(id string) state {
 	w.t.Helper()
 	kind, _ := clerk.KindOf(id)
 	object, tombstone := mirror.NewObject(kind), &clerkv1alpha1.ClerkTombstone{}
-	key := client.ObjectKey{Name: clerk.ObjectName(id)}
+	key := client.ObjectKey{Name: clerk.ObjectName("default", id)}
 	err := cluster.Get(w.t.Context(), key, object)
 	w.Expect(client.IgnoreNotFound(err)).To(Succeed())
 	buried := cluster.Get(w.t.Context(), key, tombstone)
@@ -271,7 +271,7 @@ func (w *world) states(want state, ids ...string) {
 func (w *world) user(id string) *clerkv1alpha1.ClerkUser {
 	w.t.Helper()
 	user := &clerkv1alpha1.ClerkUser{}
-	w.Expect(cluster.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName(id)}, user)).To(Succeed())
+	w.Expect(cluster.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, user)).To(Succeed())
 	return user
 }
 

@@ -6,6 +6,8 @@ package clerk
 import (
 	"regexp"
 	"strings"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
 // Kind is the kind of object that an ID names.
@@ -33,8 +35,14 @@ func KindOf(id string) (Kind, bool) {
 	return Kind(prefix), true
 }
 
-// ObjectName returns the name of the object that mirrors an ID: lower case, with _ replaced by -. Two IDs that differ
-// only in case have the same name; the object's spec holds the true ID, and the API server refuses the second one.
-func ObjectName(id string) string {
-	return strings.ReplaceAll(strings.ToLower(id), "_", "-")
+// ObjectName returns the name of the object that mirrors an ID of a ClerkInstance, and of the ID's tombstone: the ID in
+// lower case with _ replaced by -, and before it <instance>. unless the instance is the default one. So no instance can
+// have, or bury, what is another's: an ID has no dot. Two IDs of one instance that differ only in case have the same name;
+// the object's spec holds the true ID, and the API server refuses the second one.
+func ObjectName(instanceName, id string) string {
+	name := strings.ReplaceAll(strings.ToLower(id), "_", "-")
+	if instanceName == clerkv1alpha1.DefaultInstanceName {
+		return name
+	}
+	return instanceName + "." + name
 }

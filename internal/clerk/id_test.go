@@ -57,7 +57,7 @@ func TestKindOf_letsOnlyExactIDsThrough(t *testing.T) {
 			g.Expect(kind).To(Equal(want))
 			g.Expect(ok).To(Equal(want != ""))
 			if ok {
-				g.Expect(validation.IsDNS1123Subdomain(clerk.ObjectName(id))).To(BeEmpty())
+				g.Expect(validation.IsDNS1123Subdomain(clerk.ObjectName("default", id))).To(BeEmpty())
 				g.Expect(validation.IsValidLabelValue(id)).To(BeEmpty())
 			}
 		})
@@ -66,6 +66,6 @@ func TestKindOf_letsOnlyExactIDsThrough(t *testing.T) {
 
 func TestObjectName_foldsCaseAndUnderscore(t *testing.T) {
 	g := NewWithT(t)
-	g.Expect(clerk.ObjectName(userID)).To(Equal("user-2g7np7hrk0sn6kj5edmldaknl0s"))
-	g.Expect(clerk.ObjectName(membershipID)).To(Equal("orgmem-2g7npzyx3wv4ut5sr6qp7on8ml9"))
+	g.Expect(clerk.ObjectName("default", userID)).To(Equal("user-2g7np7hrk0sn6kj5edmldaknl0s"))
+	g.Expect(clerk.ObjectName("default", membershipID)).To(Equal("orgmem-2g7npzyx3wv4ut5sr6qp7on8ml9"))
 }

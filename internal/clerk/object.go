@@ -78,7 +78,7 @@ func (u *User) Object(source Source) *Object {
 			o.Dropped = append(o.Dropped, "publicMetadata")
 		}
 	}
-	object := clerkv1alpha1ac.ClerkUser(ObjectName(u.ID)).
+	object := clerkv1alpha1ac.ClerkUser(ObjectName(source.InstanceName, u.ID)).
 		WithLabels(o.labels(map[string]string{clerkv1alpha1.LabelUserID: u.ID})).
 		WithFinalizers(clerkv1alpha1.FinalizerUser).
 		WithSpec(spec)
@@ -103,7 +103,7 @@ func (g *Organization) Object(source Source) *Object {
 	if spec.PublicMetadata, ok = metadata(g.PublicMetadata); !ok {
 		o.Dropped = append(o.Dropped, "publicMetadata")
 	}
-	object := clerkv1alpha1ac.ClerkOrganization(ObjectName(g.ID)).
+	object := clerkv1alpha1ac.ClerkOrganization(ObjectName(source.InstanceName, g.ID)).
 		WithLabels(o.labels(map[string]string{clerkv1alpha1.LabelOrganizationID: g.ID})).
 		WithFinalizers(clerkv1alpha1.FinalizerOrganization).
 		WithSpec(spec)
@@ -127,7 +127,7 @@ func (m *Membership) Object(source Source) *Object {
 	} else {
 		o.Dropped = append(o.Dropped, "role")
 	}
-	object := clerkv1alpha1ac.ClerkOrganizationMembership(ObjectName(m.ID)).
+	object := clerkv1alpha1ac.ClerkOrganizationMembership(ObjectName(source.InstanceName, m.ID)).
 		WithLabels(o.labels(map[string]string{
 			clerkv1alpha1.LabelMembershipID:   m.ID,
 			clerkv1alpha1.LabelOrganizationID: organizationID,

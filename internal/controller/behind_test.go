@@ -32,7 +32,7 @@ func holding(t *testing.T, objects ...client.Object) client.Client {
 
 func TestIsDead_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
 	const id = "user_2behind"
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
 	tombstone.Spec.ID, tombstone.Spec.InstanceName = id, "default"
 	for name, tc := range map[string]struct {
 		cached, live, deleting, want bool
@@ -67,9 +67,9 @@ func TestIsDead_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
 func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
 	g := NewWithT(t)
 	const id = "user_2needed"
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
 	tombstone.Spec.ID, tombstone.Spec.InstanceName = id, "default"
-	user := &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	user := &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
 	user.Spec.UserID, user.Spec.InstanceName = id, "default"
 	foreign := user.DeepCopy()
 	foreign.Spec.InstanceName = "another"

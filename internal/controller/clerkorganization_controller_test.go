@@ -56,7 +56,7 @@ func TestOrganization_accessFollowsClerk(t *testing.T) {
 
 	w.happen("user.deleted", payload.Deleted("user", ada.ID))
 	w.eventuallyHold(namespace, map[string][]string{"edit": {grace.ID}})
-	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(ada.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, ada.ID)})
 	w.happen("organizationMembership.deleted", membership.Data())
 	w.eventuallyHold(namespace, nil)
 	w.eventuallyReady(&clerkv1alpha1.ClerkOrganization{}, w.org.ID, metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned)
@@ -87,7 +87,7 @@ func TestOrganization_rejoiningSupersedesTheOldMembership(t *testing.T) {
 	w.eventuallyHold(namespace, map[string][]string{"edit": {user.ID}})
 	w.eventuallyReady(&clerkv1alpha1.ClerkOrganizationMembership{}, old.ID, metav1.ConditionFalse, clerkv1alpha1.ReasonSuperseded)
 	w.happen("organizationMembership.deleted", old.Data())
-	w.eventuallyGone(&clerkv1alpha1.ClerkOrganizationMembership{}, client.ObjectKey{Name: clerk.ObjectName(old.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkOrganizationMembership{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, old.ID)})
 	w.eventuallyReady(&clerkv1alpha1.ClerkOrganizationMembership{}, again.ID, metav1.ConditionTrue, clerkv1alpha1.ReasonBound)
 	w.Expect(w.holders(namespace)).To(Equal(map[string][]string{"edit": {user.ID}}))
 }
@@ -114,7 +114,7 @@ func TestOrganization_foreignNamespaceStaysUntouched(t *testing.T) {
 	w.Expect(w.holders(foreign.Name)).To(BeEmpty())
 
 	w.happen("organization.deleted", payload.Deleted("organization", w.org.ID))
-	w.eventuallyGone(&clerkv1alpha1.ClerkOrganization{}, client.ObjectKey{Name: clerk.ObjectName(w.org.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkOrganization{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, w.org.ID)})
 	w.Expect(w.namespace(foreign.Name).ResourceVersion).To(Equal(before))
 }
 
@@ -412,8 +412,8 @@ func TestOrganization_deletionPolicies(t *testing.T) {
 			}
 
 			w.happen("organization.deleted", payload.Deleted("organization", w.org.ID))
-			w.eventuallyGone(&clerkv1alpha1.ClerkOrganizationMembership{}, client.ObjectKey{Name: clerk.ObjectName(membership.ID)})
-			key := client.ObjectKey{Name: clerk.ObjectName(w.org.ID)}
+			w.eventuallyGone(&clerkv1alpha1.ClerkOrganizationMembership{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, membership.ID)})
+			key := client.ObjectKey{Name: clerk.ObjectName(w.instance, w.org.ID)}
 			switch {
 			case tc.wantGone:
 				w.eventuallyGone(&corev1.Namespace{}, client.ObjectKey{Name: namespace})
@@ -483,7 +483,7 @@ func TestIsCurrent_noticesWhatTheCacheHasNotHeardOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.instance = "current-" + clerk.ObjectName(w.org.ID)
+			w.instance = "current-" + clerk.ObjectName("default", w.org.ID)
 			config := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instance}}
 			config.Spec.Webhook.SigningSecrets = []clerkv1alpha1.SecretKeyReference{{Name: "clerk-webhook", Key: "signing-secret"}}
 			w.Expect(suite.client.Create(t.Context(), config)).To(Succeed())
@@ -505,7 +505,7 @@ func TestIsCurrent_noticesWhatTheCacheHasNotHeardOf(t *testing.T) {
 func TestOrganization_withoutItsInstanceOnlyLosesAccess(t *testing.T) {
 	w := newWorld(t)
 	w.class()
-	w.instance = "orphan-" + clerk.ObjectName(w.org.ID)
+	w.instance = "orphan-" + clerk.ObjectName("default", w.org.ID)
 	config := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instance}}
 	config.Spec.Access.UsernamePrefix = "acme:"
 	config.Spec.Webhook.SigningSecrets = []clerkv1alpha1.SecretKeyReference{{Name: "clerk-webhook", Key: "signing-secret"}}
@@ -522,9 +522,9 @@ func TestOrganization_withoutItsInstanceOnlyLosesAccess(t *testing.T) {
 		return suite.client.Get(t.Context(), client.ObjectKeyFromObject(config), config)
 	}).Should(HaveOccurred())
 	w.Expect(suite.client.Delete(t.Context(), &clerkv1alpha1.ClerkUser{
-		ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(grace.ID)},
+		ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instance, grace.ID)},
 	})).To(Succeed())
 	w.eventuallyHold(namespace, map[string][]string{"edit": {prefixed(ada)}})
-	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(grace.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, grace.ID)})
 	w.eventuallyReady(&clerkv1alpha1.ClerkOrganization{}, w.org.ID, metav1.ConditionFalse, clerkv1alpha1.ReasonInstanceNotFound)
 }

@@ -58,7 +58,7 @@ func (b *base) userOf(
 	ctx context.Context, m *clerkv1alpha1.ClerkOrganizationMembership,
 ) (*clerkv1alpha1.ClerkUser, error) {
 	var user clerkv1alpha1.ClerkUser
-	err := b.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(m.Spec.UserID)}, &user)
+	err := b.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(m.Spec.InstanceName, m.Spec.UserID)}, &user)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

@@ -156,7 +156,9 @@ func (r *ClerkOrganizationMembershipReconciler) requestOf(
 ) (access.Request, error) {
 	request := access.Request{Membership: membership}
 	organization := &clerkv1alpha1.ClerkOrganization{}
-	err := r.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(membership.Spec.OrganizationID)}, organization)
+	err := r.client.Get(ctx, client.ObjectKey{
+		Name: clerk.ObjectName(membership.Spec.InstanceName, membership.Spec.OrganizationID),
+	}, organization)
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:

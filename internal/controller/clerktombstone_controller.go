@@ -71,11 +71,11 @@ func (r *ClerkTombstoneReconciler) isNeeded(ctx context.Context, tombstone *cler
 	if !known {
 		return false, nil
 	}
-	object, err := r.mirror.Get(ctx, kind, tombstone.Spec.ID)
+	object, err := r.mirror.Get(ctx, kind, tombstone.Spec.InstanceName, tombstone.Spec.ID)
 	if err != nil || object == nil {
 		return false, err
 	}
-	return object.GetClerkID() == tombstone.Spec.ID && object.GetMirrored().InstanceName == tombstone.Spec.InstanceName, nil
+	return object.GetClerkID() == tombstone.Spec.ID, nil
 }
 
 // expiry counts from the later of the deletion in Clerk and its arrival here, in whole seconds as status holds it.

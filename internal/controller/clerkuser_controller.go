@@ -37,8 +37,8 @@ type ClerkUserReconciler struct{ tenancy }
 
 // SetupWithManager watches users, what they are members of and where they are named.
 func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	named := changedSubjects(func(_ context.Context, _ *rbacv1.RoleBinding, userID string) []reconcile.Request {
-		return []reconcile.Request{requestFor(userID)}
+	named := changedSubjects(func(_ context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request {
+		return []reconcile.Request{requestFor(binding.Labels[clerkv1alpha1.LabelInstance], userID)}
 	})
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkuser").
@@ -72,7 +72,7 @@ func (r *ClerkUserReconciler) allWithTenants(ctx context.Context, o client.Objec
 	var requests []reconcile.Request
 	for _, user := range users {
 		if user.GetTenantStatus().Namespace.Name != "" {
-			requests = append(requests, requestFor(user.GetClerkID()))
+			requests = append(requests, requestForOwner(user))
 		}
 	}
 	return requests
@@ -232,15 +232,20 @@ func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, user *clerkv
 	}
 	named := 0
 	for i := range bindings.Items {
-		if bindings.Items[i].Labels[clerkv1alpha1.LabelUserID] == user.Spec.UserID {
+		labels := bindings.Items[i].Labels
+		if labels[clerkv1alpha1.LabelInstance] != user.Spec.InstanceName {
+			continue // the user of this ID that it names is another instance's
+		}
+		if labels[clerkv1alpha1.LabelUserID] == user.Spec.UserID {
 			if bindings.Items[i].Namespace == user.Status.Namespace.Name {
 				named++
 			}
 			continue
 		}
-		organizationID := bindings.Items[i].Labels[clerkv1alpha1.LabelOrganizationID]
+		organizationID := labels[clerkv1alpha1.LabelOrganizationID]
 		organization := &clerkv1alpha1.ClerkOrganization{}
-		err := r.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(organizationID)}, organization)
+		key := client.ObjectKey{Name: clerk.ObjectName(user.Spec.InstanceName, organizationID)}
+		err := r.client.Get(ctx, key, organization)
 		if client.IgnoreNotFound(err) != nil {
 			return 0, fmt.Errorf("reading organization %s: %w", organizationID, err)
 		}

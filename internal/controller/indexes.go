@@ -23,8 +23,8 @@ const (
 	indexUserID         = "spec.userID"
 	// indexSubject finds the managed bindings that name a user, by the user's ID.
 	indexSubject = "subjects.userID"
-	// indexOwner finds the managed namespaces of an owner, by the owner's Clerk ID.
-	indexOwner = "owner.clerkID"
+	// indexOwner finds the managed namespaces of an owner, by the owner's instance and Clerk ID.
+	indexOwner = "owner"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -52,7 +52,8 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		}},
 		{&corev1.Namespace{}, indexOwner, func(o client.Object) []string {
 			labels := o.GetLabels()
-			return []string{cmp.Or(labels[clerkv1alpha1.LabelOrganizationID], labels[clerkv1alpha1.LabelUserID])}
+			id := cmp.Or(labels[clerkv1alpha1.LabelOrganizationID], labels[clerkv1alpha1.LabelUserID])
+			return []string{labels[clerkv1alpha1.LabelInstance] + "/" + id}
 		}},
 		{&rbacv1.RoleBinding{}, indexSubject, func(o client.Object) []string {
 			return subjectUserIDs(o.(*rbacv1.RoleBinding))

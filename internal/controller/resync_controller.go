@@ -98,7 +98,7 @@ func memberOf(_ context.Context, o client.Object) []resyncRequest {
 
 // Reconcile reads one object if somebody asked for it, or one user who is missing.
 func (r *ResyncReconciler) Reconcile(ctx context.Context, req resyncRequest) (ctrl.Result, error) {
-	object, err := r.mirror.Get(ctx, req.kind, req.id)
+	object, err := r.mirror.Get(ctx, req.kind, req.instanceName, req.id)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

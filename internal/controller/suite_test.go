@@ -175,7 +175,7 @@ func (w *world) join(u payload.User, role string) payload.Membership {
 // class makes a class for the world's organization alone.
 func (w *world) class(change ...func(*clerkv1alpha1.ClerkTenantClass)) *clerkv1alpha1.ClerkTenantClass {
 	w.t.Helper()
-	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: "class-" + clerk.ObjectName(w.org.ID)}}
+	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: "class-" + clerk.ObjectName("default", w.org.ID)}}
 	class.Spec.Selector = &clerkv1alpha1.ClerkTenantClassSelector{OrganizationIDs: []string{w.org.ID}}
 	class.Spec.Namespace.Prefix = "t-"
 	class.Spec.Deletion.GracePeriod = &metav1.Duration{}
@@ -210,7 +210,7 @@ func (w *world) organization() *clerkv1alpha1.ClerkOrganization {
 
 func (w *world) get(o client.Object, id string) {
 	w.t.Helper()
-	w.Expect(suite.client.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName(id)}, o)).To(Succeed())
+	w.Expect(suite.client.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName(w.instance, id)}, o)).To(Succeed())
 }
 
 type conditioned interface {
@@ -222,7 +222,7 @@ type conditioned interface {
 func (w *world) eventuallyReady(o conditioned, id string, status metav1.ConditionStatus, reason string) {
 	w.t.Helper()
 	w.Eventually(func(g Gomega) {
-		g.Expect(suite.client.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName(id)}, o)).To(Succeed())
+		g.Expect(suite.client.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName(w.instance, id)}, o)).To(Succeed())
 		ready := meta.FindStatusCondition(*o.GetConditions(), clerkv1alpha1.ConditionReady)
 		g.Expect(ready).NotTo(BeNil())
 		g.Expect([]any{ready.Status, ready.Reason}).To(Equal([]any{status, reason}), ready.Message)

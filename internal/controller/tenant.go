@@ -355,7 +355,7 @@ func (b *base) allOf(kind clerkv1alpha1.TenantKind) handler.MapFunc {
 		}
 		requests := make([]reconcile.Request, 0, len(all))
 		for _, o := range all {
-			requests = append(requests, requestFor(o.GetClerkID()))
+			requests = append(requests, requestForOwner(o))
 		}
 		return requests
 	}

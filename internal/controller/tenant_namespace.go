@@ -98,7 +98,7 @@ func (t *tenancy) ensureCurrent(ctx context.Context, o owner, config *clerkv1alp
 func (t *tenancy) findNamespace(ctx context.Context, o owner) (*corev1.Namespace, error) {
 	pinned := o.GetTenantStatus().Namespace
 	if pinned.Name == "" {
-		return t.findUnrecorded(ctx, t.client, o, client.MatchingFields{indexOwner: o.GetClerkID()})
+		return t.findUnrecorded(ctx, t.client, o, client.MatchingFields{indexOwner: tenant.Key(o)})
 	}
 	var namespace corev1.Namespace
 	err := t.client.Get(ctx, client.ObjectKey{Name: pinned.Name}, &namespace)
@@ -120,7 +120,7 @@ func (t *tenancy) findNamespace(ctx context.Context, o owner) (*corev1.Namespace
 
 // findLive finds a namespace that was created and that neither status nor the cache knows yet.
 func (t *tenancy) findLive(ctx context.Context, o owner) (*corev1.Namespace, error) {
-	return t.findUnrecorded(ctx, t.live, o, client.MatchingLabels{tenant.OwnerLabel(o): o.GetClerkID()})
+	return t.findUnrecorded(ctx, t.live, o, client.MatchingLabels(tenant.Labels(o)))
 }
 
 // findUnrecorded finds a namespace that was created and is not recorded in status: after a crash in between, or because
@@ -141,18 +141,25 @@ func (t *tenancy) findUnrecorded(
 }
 
 // madeFor says whether a namespace was made for an owner: its name is one that only this owner gets, or the namespace was
-// given to it to adopt; and it carries the labels and the annotation that the operator alone may write. The UID in the
-// annotation may be another one: that of the owner before it was restored from a backup.
+// given to it to adopt; and it carries the labels, the instance's among them, and the annotation that the operator alone
+// may write. The UID in the annotation may be another one: that of the owner before it was restored from a backup.
 func madeFor(namespace *corev1.Namespace, o owner) bool {
 	return (tenant.CanBeNamed(namespace.Name, o) || isAdopted(namespace, o) && !tenant.IsPlatform(namespace.Name)) &&
-		namespace.Labels[clerkv1alpha1.LabelManagedBy] == clerkv1alpha1.ManagedBy &&
-		namespace.Labels[tenant.OwnerLabel(o)] == o.GetClerkID() &&
-		namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
+		isLabelled(namespace, tenant.Labels(o)) && namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
+}
+
+func isLabelled(o client.Object, wanted map[string]string) bool {
+	for key, value := range wanted {
+		if o.GetLabels()[key] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // isAdopted says whether a namespace agrees to be an owner's.
 func isAdopted(namespace *corev1.Namespace, o tenant.Owner) bool {
-	return namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == o.GetClerkID()
+	return namespace.Annotations[clerkv1alpha1.AnnotationAdoptBy] == tenant.Key(o)
 }
 
 // adoptable returns the namespace that an owner is to adopt, nil when it is to adopt none. It takes two keys: the owner's
@@ -182,11 +189,12 @@ func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, er
 	case !namespace.DeletionTimestamp.IsZero():
 		return nil, refuse("it is being deleted")
 	case !isAdopted(&namespace, o):
-		return nil, refuse("it has to agree by the annotation %s=%s", clerkv1alpha1.AnnotationAdoptBy, o.GetClerkID())
+		return nil, refuse("it has to agree by the annotation %s=%s", clerkv1alpha1.AnnotationAdoptBy, tenant.Key(o))
 	}
 	for _, label := range []string{clerkv1alpha1.LabelOrganizationID, clerkv1alpha1.LabelUserID} {
-		if id := namespace.Labels[label]; id != "" && id != o.GetClerkID() {
-			return nil, refuse("it is the namespace of %s", id)
+		id, instanceName := namespace.Labels[label], namespace.Labels[clerkv1alpha1.LabelInstance]
+		if id != "" && instanceName+"/"+id != tenant.Key(o) {
+			return nil, refuse("it is the namespace of %s of ClerkInstance %s", id, instanceName)
 		}
 	}
 	return &namespace, nil

@@ -107,16 +107,16 @@ func noPlace(c *claim) string {
 		bounds = append(bounds, fmt.Sprintf("%d tenants", *most))
 	}
 	if most := c.class.Spec.MaxTenantsPerCreator; most > 0 {
-		bounds = append(bounds, fmt.Sprintf("%d that %s created", most, tenant.CreatorOf(c.owner)))
+		bounds = append(bounds, fmt.Sprintf("%d that %s created", most, tenant.CreatorOf(c.owner).ID))
 	}
 	return fmt.Sprintf("ClerkTenantClass %s has no place for it: it may have %s", c.class.Name, strings.Join(bounds, ", and "))
 }
 
 // divide divides all owners of a kind into those that have a place in a claim's class, counted by their creators, and those
 // that have none in any, and the claim's own owner.
-func (p *places) divide(all []owner, c *claim) (held map[string]int, waiting []tenant.Owner) {
+func (p *places) divide(all []owner, c *claim) (held map[tenant.Creator]int, waiting []tenant.Owner) {
 	class := c.class.Name
-	held = map[string]int{}
+	held = map[tenant.Creator]int{}
 	exists := make(map[types.UID]bool, len(all))
 	for _, o := range all {
 		uid, status := o.GetUID(), o.GetTenantStatus()
@@ -144,7 +144,7 @@ func (p *places) divide(all []owner, c *claim) (held map[string]int, waiting []t
 // isNext says whether it is an owner's turn for one of the free places in its class. Who cannot take a place now, because
 // it is suspended or its instance is gone or observes only, keeps nobody waiting.
 func (t *tenancy) isNext(
-	ctx context.Context, c *claim, waiting []tenant.Owner, held map[string]int, free int,
+	ctx context.Context, c *claim, waiting []tenant.Owner, held map[tenant.Creator]int, free int,
 ) (bool, error) {
 	switch {
 	case free <= 0:
@@ -282,14 +282,14 @@ func (t *tenancy) waiting(ctx context.Context, o client.Object) []reconcile.Requ
 		return nil
 	}
 	queues := map[string][]tenant.Owner{}
-	held := map[string]map[string]int{}
+	held := map[string]map[tenant.Creator]int{}
 	for _, other := range all {
 		if class := other.GetTenantStatus().PendingTenantClass; class != "" {
 			queues[class] = append(queues[class], other)
 		}
 		if class := other.GetTenantStatus().TenantClass; class != "" {
 			if held[class] == nil {
-				held[class] = map[string]int{}
+				held[class] = map[tenant.Creator]int{}
 			}
 			held[class][tenant.CreatorOf(other)]++
 		}
@@ -302,7 +302,7 @@ func (t *tenancy) waiting(ctx context.Context, o client.Object) []reconcile.Requ
 			return tenant.CreatorOf(other) != tenant.CreatorOf(o.(owner))
 		})
 		for _, next := range append(inTurn[:min(len(inTurn), nextInQueue)], same[:min(len(same), nextInQueue)]...) {
-			requests = append(requests, requestFor(next.GetClerkID()))
+			requests = append(requests, requestForOwner(next))
 		}
 	}
 	return requests

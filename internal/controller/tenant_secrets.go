@@ -150,7 +150,7 @@ func (t *tenancy) tenantsOf(
 	var requests []reconcile.Request
 	for _, o := range all {
 		if classes.Has(o.GetTenantStatus().TenantClass) {
-			requests = append(requests, requestFor(o.GetClerkID()))
+			requests = append(requests, requestForOwner(o))
 		}
 	}
 	return requests

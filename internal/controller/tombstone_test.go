@@ -19,7 +19,7 @@ import (
 // bury writes a tombstone alone, as a replica does that has not seen the object yet.
 func (w *world) bury(id string) {
 	w.t.Helper()
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instance, id)}}
 	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: "default", ID: id, DeletedAt: clerkv1alpha1.NewTimestamp(w.now)}
 	w.Expect(suite.client.Create(w.t.Context(), tombstone)).To(Succeed())
 }
@@ -34,10 +34,10 @@ func TestTombstone_objectThatEscapedTheDeletionIsDeleted(t *testing.T) {
 
 	w.bury(user.ID)
 	w.eventuallyHold(namespace, nil)
-	w.eventuallyGone(&clerkv1alpha1.ClerkOrganizationMembership{}, client.ObjectKey{Name: clerk.ObjectName(membership.ID)})
-	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(user.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkOrganizationMembership{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, membership.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, user.ID)})
 	w.bury(w.org.ID)
-	w.eventuallyGone(&clerkv1alpha1.ClerkOrganization{}, client.ObjectKey{Name: clerk.ObjectName(w.org.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkOrganization{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, w.org.ID)})
 	w.Eventually(func(g Gomega) {
 		tombstone := &clerkv1alpha1.ClerkTombstone{}
 		w.get(tombstone, user.ID)
@@ -58,5 +58,5 @@ func TestTombstone_nothingComesBack(t *testing.T) {
 	w.Expect(w.happen("user.updated", user.Data())).To(Equal(mirror.Stale))
 	w.Expect(w.happen("organization.created", w.org.Data())).To(Equal(mirror.Stale))
 	w.Expect(w.happen("organizationMembership.created", membership.Data())).To(Equal(mirror.Stale), "it cannot outlive its user")
-	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(user.ID)})
+	w.eventuallyGone(&clerkv1alpha1.ClerkUser{}, client.ObjectKey{Name: clerk.ObjectName(w.instance, user.ID)})
 }

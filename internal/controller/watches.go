@@ -24,6 +24,7 @@ import (
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
 const (
@@ -104,16 +105,21 @@ func isClosed(o client.Object) bool {
 
 func always(client.Object) bool { return true }
 
-// requestFor is a request for the object that mirrors an ID.
-func requestFor(id string) reconcile.Request {
-	return reconcile.Request{NamespacedName: types.NamespacedName{Name: clerk.ObjectName(id)}}
+// requestFor is a request for the object that mirrors an ID of an instance.
+func requestFor(instanceName, id string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: clerk.ObjectName(instanceName, id)}}
+}
+
+// requestForOwner is a request for an owner of a tenant.
+func requestForOwner(o tenant.Owner) reconcile.Request {
+	return requestFor(o.GetMirrored().InstanceName, o.GetClerkID())
 }
 
 // labelled leads from an object to the owner whose ID is in a label.
 func labelled(label string) handler.MapFunc {
 	return func(_ context.Context, o client.Object) []reconcile.Request {
 		if id := o.GetLabels()[label]; id != "" {
-			return []reconcile.Request{requestFor(id)}
+			return []reconcile.Request{requestFor(o.GetLabels()[clerkv1alpha1.LabelInstance], id)}
 		}
 		return nil
 	}
@@ -122,20 +128,21 @@ func labelled(label string) handler.MapFunc {
 // tombstoned leads from a tombstone to the object of its ID, if that is of the kind.
 func tombstoned(kind clerk.Kind) handler.MapFunc {
 	return func(_ context.Context, o client.Object) []reconcile.Request {
-		id := o.(*clerkv1alpha1.ClerkTombstone).Spec.ID
-		if k, ok := clerk.KindOf(id); ok && k == kind {
-			return []reconcile.Request{requestFor(id)}
+		spec := o.(*clerkv1alpha1.ClerkTombstone).Spec
+		if k, ok := clerk.KindOf(spec.ID); ok && k == kind {
+			return []reconcile.Request{requestFor(spec.InstanceName, spec.ID)}
 		}
 		return nil
 	}
 }
 
 func membershipToOrganization(_ context.Context, o client.Object) []reconcile.Request {
-	return []reconcile.Request{requestFor(o.(*clerkv1alpha1.ClerkOrganizationMembership).Spec.OrganizationID)}
+	return []reconcile.Request{toOrganization(o.(*clerkv1alpha1.ClerkOrganizationMembership))}
 }
 
 func membershipToUser(_ context.Context, o client.Object) []reconcile.Request {
-	return []reconcile.Request{requestFor(o.(*clerkv1alpha1.ClerkOrganizationMembership).Spec.UserID)}
+	m := o.(*clerkv1alpha1.ClerkOrganizationMembership)
+	return []reconcile.Request{requestFor(m.Spec.InstanceName, m.Spec.UserID)}
 }
 
 // memberships lists memberships from the cache.
@@ -181,27 +188,29 @@ func ofOrganization(o client.Object) []client.ListOption {
 func ofAnything(client.Object) []client.ListOption { return nil }
 
 func toOrganization(m *clerkv1alpha1.ClerkOrganizationMembership) reconcile.Request {
-	return requestFor(m.Spec.OrganizationID)
+	return requestFor(m.Spec.InstanceName, m.Spec.OrganizationID)
 }
 
 func toMembership(m *clerkv1alpha1.ClerkOrganizationMembership) reconcile.Request {
-	return requestFor(m.Spec.MembershipID)
+	return requestFor(m.Spec.InstanceName, m.Spec.MembershipID)
 }
 
 // tombstoneToMemberships leads from a tombstone to the memberships that cannot outlive what it names.
 func tombstoneToMemberships(reader client.Reader) handler.MapFunc {
 	return func(ctx context.Context, o client.Object) []reconcile.Request {
-		id := o.(*clerkv1alpha1.ClerkTombstone).Spec.ID
+		spec := o.(*clerkv1alpha1.ClerkTombstone).Spec
 		var field string
-		switch kind, _ := clerk.KindOf(id); kind {
+		switch kind, _ := clerk.KindOf(spec.ID); kind {
 		case clerk.KindUser:
 			field = indexUserID
 		case clerk.KindOrganization:
 			field = indexOrganizationID
 		default:
-			return []reconcile.Request{requestFor(id)}
+			return []reconcile.Request{requestFor(spec.InstanceName, spec.ID)}
 		}
-		selected := func(client.Object) []client.ListOption { return []client.ListOption{client.MatchingFields{field: id}} }
+		selected := func(client.Object) []client.ListOption {
+			return []client.ListOption{client.MatchingFields{field: spec.ID}}
+		}
 		return throughMemberships(reader, selected, toMembership)(ctx, o)
 	}
 }

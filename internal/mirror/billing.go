@@ -41,24 +41,18 @@ type payer interface {
 // else, and creates nothing. The API server does not guard the order here, as it does for Apply: what is stored is merged
 // from what was read, and is written only to exactly that.
 func (m *Mirror) ApplyBilling(ctx context.Context, instanceName string, s *clerk.Subscription) (Result, error) {
-	tombstone, err := tombstoneOf(ctx, m.client, s.PayerID)
-	switch {
-	case err != nil:
-		return "", err
-	case tombstone != nil && tombstone.Spec.InstanceName != instanceName:
-		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s was deleted by another instance", s.PayerID)}
-	case tombstone != nil:
-		return Stale, nil
+	if dead, err := Deleted(ctx, m.client, instanceName, s.PayerID); err != nil || dead {
+		return Stale, err
 	}
-	object, err := m.find(ctx, s.PayerKind, s.PayerID)
+	object, err := m.find(ctx, s.PayerKind, instanceName, s.PayerID)
 	var result Result
 	failure := retry.RetryOnConflict(billingBackoff, func() error {
 		if err != nil {
 			return err
 		}
 		var failure error
-		if result, failure = m.mergeBilling(ctx, instanceName, s, object); apierrors.IsConflict(failure) {
-			object, err = m.findLive(ctx, s.PayerKind, s.PayerID)
+		if result, failure = m.mergeBilling(ctx, s, object); apierrors.IsConflict(failure) {
+			object, err = m.findLive(ctx, s.PayerKind, instanceName, s.PayerID)
 		}
 		return failure
 	})
@@ -69,13 +63,13 @@ func (m *Mirror) ApplyBilling(ctx context.Context, instanceName string, s *clerk
 }
 
 // mergeBilling merges into an object as it was read. A conflict says that it is no longer so.
-func (m *Mirror) mergeBilling(ctx context.Context, instanceName string, s *clerk.Subscription, object Object) (Result, error) {
+func (m *Mirror) mergeBilling(ctx context.Context, s *clerk.Subscription, object Object) (Result, error) {
 	stored, ok := object.(payer)
 	switch {
 	case !ok: // as for an object that is none at all
 		return "", fmt.Errorf("applying the plan of %s: %w", s.PayerID, ErrNoPayer)
-	case stored.GetClerkID() != s.PayerID || stored.GetMirrored().InstanceName != instanceName:
-		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s is not of instance %s", s.PayerID, instanceName)}
+	case stored.GetClerkID() != s.PayerID:
+		return "", nameTaken(s.PayerID)
 	case !stored.GetDeletionTimestamp().IsZero():
 		// What is written to it goes with it; if Clerk still has the payer, it comes back.
 		return "", fmt.Errorf("applying the plan of %s, which is being deleted: %w", s.PayerID, ErrNoPayer)

@@ -32,7 +32,7 @@ func storedOrganization(t *testing.T, g Gomega, m *mirror.Mirror, ms int) payloa
 
 func storedBilling(g Gomega, id string) (*clerkv1alpha1.ClerkOrganization, clerkv1alpha1.Billing) {
 	organization := &clerkv1alpha1.ClerkOrganization{}
-	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName(id)}, organization)).To(Succeed())
+	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, organization)).To(Succeed())
 	return organization, organization.Spec.Billing
 }
 
@@ -206,7 +206,7 @@ func TestApplyBilling_whereThereIsNoPayer(t *testing.T) {
 	unknown := payload.NewID("org")
 	_, err := apply("default", unknown)
 	g.Expect(err).To(MatchError(mirror.ErrNoPayer), "not mirrored")
-	g.Expect(client.IgnoreNotFound(api.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(unknown)},
+	g.Expect(client.IgnoreNotFound(api.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", unknown)},
 		&clerkv1alpha1.ClerkOrganization{}))).To(Succeed())
 
 	o := storedOrganization(t, g, m, 1)

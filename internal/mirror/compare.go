@@ -42,7 +42,7 @@ func (m *Mirror) Compare(ctx context.Context, o *clerk.Object) (Difference, erro
 	if dead {
 		return Dead, nil
 	}
-	stored, err := m.Get(ctx, o.Kind, o.ID)
+	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
 	switch {
 	case err != nil:
 		return "", err

@@ -85,7 +85,7 @@ func expectDifference(g Gomega, o *clerk.Object, want mirror.Difference, name st
 
 func object(g Gomega, kind clerk.Kind, id string) mirror.Object {
 	o := mirror.NewObject(kind)
-	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName(id)}, o)).To(Succeed())
+	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, o)).To(Succeed())
 	return o
 }
 
@@ -416,7 +416,7 @@ func TestApply_aTieAsksForTheTruth(t *testing.T) {
 
 func TestList_isOfOneInstanceAndKind(t *testing.T) {
 	m := mirror.New(api, api)
-	instances := []string{"list-a-" + clerk.ObjectName(payload.NewID("x")), "list-b-" + clerk.ObjectName(payload.NewID("x"))}
+	instances := []string{"list-a-" + clerk.ObjectName("default", payload.NewID("x")), "list-b-" + clerk.ObjectName("default", payload.NewID("x"))}
 	for _, kind := range kinds {
 		g := NewWithT(t)
 		want := map[string][]string{}

@@ -59,7 +59,7 @@ func (e *RefusedError) Unwrap() error { return e.cause }
 
 // Reasons of a RefusedError.
 const (
-	// ReasonNameTaken says that another Clerk ID or another instance has the object's name.
+	// ReasonNameTaken says that a Clerk ID of the instance which differs in case only has the object's name.
 	ReasonNameTaken = "NameTaken"
 	// ReasonInvalid says that the API server accepts no such object.
 	ReasonInvalid = "Invalid"
@@ -93,7 +93,7 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 		return Stale, err
 	}
 	before := NewObject(o.Kind)
-	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, before); client.IgnoreNotFound(err) != nil {
+	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.InstanceName, o.ID)}, before); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
 	}
 	if known, err := recognize(o, before); err != nil || known {
@@ -117,17 +117,7 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 
 // isDead says whether an object, or one that it cannot outlive, is known to be deleted.
 func (m *Mirror) isDead(ctx context.Context, o *clerk.Object) (bool, error) {
-	own, err := tombstoneOf(ctx, m.client, o.ID)
-	switch {
-	case err != nil:
-		return false, err
-	case own != nil && own.Spec.InstanceName != o.InstanceName:
-		// An ID is one Clerk application's. Made again by another, and deleted again, it would be forgotten.
-		return false, &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s was deleted by another instance", o.ID)}
-	case own != nil:
-		return true, nil
-	}
-	return Deleted(ctx, m.client, o.InstanceName, o.Parents...)
+	return Deleted(ctx, m.client, o.InstanceName, append([]string{o.ID}, o.Parents...)...)
 }
 
 // recognize says whether a state is stored already. Which of two different states of the same version is newer nobody can
@@ -149,7 +139,7 @@ func recognize(o *clerk.Object, stored Object) (bool, error) {
 // ApplyIfMissing stores a state where nothing is stored, as far as the cache knows: for what is learned by the way, which
 // is not worth a write for each event.
 func (m *Mirror) ApplyIfMissing(ctx context.Context, o *clerk.Object) (Result, error) {
-	stored, err := m.Get(ctx, o.Kind, o.ID)
+	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
 	switch {
 	case err != nil:
 		return "", err
@@ -171,10 +161,10 @@ func (m *Mirror) HasMembership(ctx context.Context, instanceName, userID string)
 	}), nil
 }
 
-// Get returns the object that has an ID's name, as far as the cache knows; nil when there is none.
-func (m *Mirror) Get(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
+// Get returns the object that has the name of an instance's ID, as far as the cache knows; nil when there is none.
+func (m *Mirror) Get(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
 	object := NewObject(kind)
-	err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, object)
+	err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, object)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -187,7 +177,7 @@ func (m *Mirror) Get(ctx context.Context, kind clerk.Kind, id string) (Object, e
 // explain tells why the API server refused a state, by what is stored and not by the words of the refusal.
 func (m *Mirror) explain(ctx context.Context, o *clerk.Object, refusal error) (Result, error) {
 	stored := NewObject(o.Kind)
-	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.ID)}, stored)
+	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.InstanceName, o.ID)}, stored)
 	if apierrors.IsNotFound(err) {
 		// Either no such object can be, or the one that stood in the way is gone by now.
 		err = m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
@@ -204,7 +194,7 @@ func (m *Mirror) explain(ctx context.Context, o *clerk.Object, refusal error) (R
 	}
 	version := stored.GetMirrored()
 	switch {
-	case stored.GetClerkID() != o.ID || version.InstanceName != o.InstanceName:
+	case stored.GetClerkID() != o.ID:
 		return "", &RefusedError{Reason: ReasonNameTaken, cause: refusal}
 	case !stored.GetDeletionTimestamp().IsZero():
 		return "", fmt.Errorf("applying %s: %w", o.ID, ErrTerminating)
@@ -237,13 +227,13 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 	if !ok {
 		return "", &RefusedError{Reason: ReasonInvalid, cause: fmt.Errorf("%q is no Clerk ID", id)}
 	}
-	object, err := m.find(ctx, kind, id)
+	object, err := m.find(ctx, kind, instanceName, id)
 	if err != nil {
 		return "", err
 	}
-	if object != nil && (object.GetClerkID() != id || object.GetMirrored().InstanceName != instanceName) {
-		// It is somebody else's, and so is what would be remembered under its name.
-		return "", &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("%s is not of instance %s", id, instanceName)}
+	if object != nil && object.GetClerkID() != id {
+		// It is another's, and so is what would be remembered under its name.
+		return "", nameTaken(id)
 	}
 	known, err := Deleted(ctx, m.client, instanceName, id)
 	if err != nil {
@@ -270,19 +260,23 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 	return Applied, nil
 }
 
-// find returns the object that has an ID's name, nil when there is none.
-func (m *Mirror) find(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
-	if object, err := m.Get(ctx, kind, id); err != nil || object != nil {
+func nameTaken(id string) error {
+	return &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("an ID that differs from %s in case only has its name", id)}
+}
+
+// find returns the object that has the name of an instance's ID, nil when there is none.
+func (m *Mirror) find(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
+	if object, err := m.Get(ctx, kind, instanceName, id); err != nil || object != nil {
 		return object, err
 	}
 	// The cache may not have seen the object yet.
-	return m.findLive(ctx, kind, id)
+	return m.findLive(ctx, kind, instanceName, id)
 }
 
 // findLive is find without the cache.
-func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, id string) (Object, error) {
+func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
 	object := NewObject(kind)
-	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, object)
+	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, object)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -292,10 +286,10 @@ func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, id string) (Obje
 	return object, nil
 }
 
-// bury writes the tombstone. That another instance's tombstone has the name is a refusal and not an error: the object
-// must go all the same.
+// bury writes the tombstone. That an ID which differs in case only has a tombstone of the name is a refusal and not an
+// error: the object must go all the same.
 func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time) (refusal, err error) {
-	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(id)).
+	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(instanceName, id)).
 		WithLabels(map[string]string{
 			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
 			clerkv1alpha1.LabelInstance:  instanceName,
@@ -325,31 +319,23 @@ func DeleteObject(ctx context.Context, c client.Writer, object client.Object) er
 
 // Tombstone returns the tombstone that an instance has of an ID; nil when there is none.
 func (m *Mirror) Tombstone(ctx context.Context, instanceName, id string) (*clerkv1alpha1.ClerkTombstone, error) {
-	tombstone, err := tombstoneOf(ctx, m.client, id)
-	if tombstone != nil && tombstone.Spec.InstanceName != instanceName {
-		tombstone = nil
-	}
-	return tombstone, err
+	return TombstoneOf(ctx, m.client, instanceName, id)
 }
 
-// Deleted says whether any of the IDs has a tombstone of the instance.
+// Deleted says whether any of an instance's IDs has a tombstone.
 func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids ...string) (bool, error) {
 	for _, id := range ids {
-		tombstone, err := tombstoneOf(ctx, reader, id)
-		if err != nil {
-			return false, err
-		}
-		if tombstone != nil && tombstone.Spec.InstanceName == instanceName {
-			return true, nil
+		if tombstone, err := TombstoneOf(ctx, reader, instanceName, id); err != nil || tombstone != nil {
+			return tombstone != nil, err
 		}
 	}
 	return false, nil
 }
 
-// tombstoneOf returns the tombstone of an ID, whichever instance's it is; nil when there is none.
-func tombstoneOf(ctx context.Context, reader client.Reader, id string) (*clerkv1alpha1.ClerkTombstone, error) {
+// TombstoneOf reads the tombstone of an instance's ID; it returns nil when there is none.
+func TombstoneOf(ctx context.Context, reader client.Reader, instanceName, id string) (*clerkv1alpha1.ClerkTombstone, error) {
 	var tombstone clerkv1alpha1.ClerkTombstone
-	err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(id)}, &tombstone)
+	err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, &tombstone)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil

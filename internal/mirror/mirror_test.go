@@ -74,7 +74,7 @@ func userEvent(g Gomega, instanceName string, u payload.User, eventTime time.Tim
 
 func stored(g Gomega, id string) *clerkv1alpha1.ClerkUser {
 	user := &clerkv1alpha1.ClerkUser{}
-	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName(id)}, user)).To(Succeed())
+	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, user)).To(Succeed())
 	return user
 }
 
@@ -197,7 +197,7 @@ func TestDelete_remembersAndIsIdempotent(t *testing.T) {
 	}
 	g.Expect(stored(g, u.ID).DeletionTimestamp).NotTo(BeNil(), "its finalizer holds it: no manager runs here")
 	tombstone := &clerkv1alpha1.ClerkTombstone{}
-	g.Expect(api.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(u.ID)}, tombstone)).To(Succeed())
+	g.Expect(api.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", u.ID)}, tombstone)).To(Succeed())
 	g.Expect(tombstone.Spec.DeletedAt.Time).To(BeTemporally("==", at(2)))
 	u.UpdatedAt = at(100)
 	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(100)))
@@ -272,7 +272,7 @@ func TestMirror_anAdmissionPolicyIsNoReasonToForget(t *testing.T) {
 // refuse makes the API server refuse everything of an ID, as a cluster's own policy may.
 func refuse(t *testing.T, g Gomega, id string) {
 	t.Helper()
-	meta := metav1.ObjectMeta{Name: "refuse-" + clerk.ObjectName(id)}
+	meta := metav1.ObjectMeta{Name: "refuse-" + clerk.ObjectName("default", id)}
 	policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicySpec{
 		MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
 			RuleWithOperations: admissionv1.RuleWithOperations{
@@ -280,7 +280,7 @@ func refuse(t *testing.T, g Gomega, id string) {
 				Rule:       admissionv1.Rule{APIGroups: []string{clerkv1alpha1.GroupName}, APIVersions: []string{"*"}, Resources: []string{"*"}},
 			},
 		}}},
-		Validations: []admissionv1.Validation{{Expression: fmt.Sprintf("object.metadata.name != %q", clerk.ObjectName(id))}},
+		Validations: []admissionv1.Validation{{Expression: fmt.Sprintf("object.metadata.name != %q", clerk.ObjectName("default", id))}},
 	}}
 	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
 		PolicyName: meta.Name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
@@ -294,7 +294,7 @@ func refuse(t *testing.T, g Gomega, id string) {
 	})
 	// A policy is in force a while after it is written, and until then a write would be there for good.
 	probe := &clerkv1alpha1.ClerkUser{
-		ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)},
+		ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)},
 		Spec: clerkv1alpha1.ClerkUserSpec{UserID: id, Mirrored: clerkv1alpha1.Mirrored{
 			InstanceName: "default",
 			UpdatedAt:    clerkv1alpha1.NewTimestamp(at(0)),
@@ -314,7 +314,7 @@ func TestTimestamps_writtenByHandDoNotStopTheReading(t *testing.T) {
 		id := payload.NewID("user")
 		object := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "clerk-operator.dev/v1alpha1", "kind": "ClerkUser",
-			"metadata": map[string]any{"name": clerk.ObjectName(id)},
+			"metadata": map[string]any{"name": clerk.ObjectName("default", id)},
 			"spec": map[string]any{
 				"instanceName": "default", "userID": id, "createdAt": written, "updatedAt": written, "eventTime": written,
 			},

@@ -51,7 +51,7 @@ func TestHandler_aSubscriptionThatComesBeforeItsPayer(t *testing.T) {
 	g.Expect(post(subscribed).Body).To(ContainSubstring(`"applied"`))
 	g.Expect(post(subscribed).Body).To(ContainSubstring(`"unchanged"`))
 	stored := &clerkv1alpha1.ClerkOrganization{}
-	g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(organization.ID)}, stored)).To(Succeed())
+	g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", organization.ID)}, stored)).To(Succeed())
 	g.Expect(stored.Spec.Billing.Plan).To(Equal("pro"))
 
 	g.Expect(post(message(g, "organization.deleted", "", payload.Deleted("organization", organization.ID))).Code).To(Equal(200))

@@ -301,7 +301,7 @@ func userOf(event *clerk.Event) string {
 // isWanted says whether a user is mirrored where only members are. A user whose membership comes later is read from the
 // Backend API then.
 func (h *Handler) isWanted(ctx context.Context, config *clerkv1alpha1.ClerkInstance, userID string) (bool, error) {
-	mirrored, err := h.mirror.Get(ctx, clerk.KindUser, userID)
+	mirrored, err := h.mirror.Get(ctx, clerk.KindUser, config.Name, userID)
 	if err != nil || mirrored != nil {
 		return mirrored != nil, err
 	}

@@ -192,7 +192,7 @@ func TestHandler_statusCodes(t *testing.T) {
 			g.Expect(answer.Header).NotTo(HaveKey("Webhook-Delivery"))
 			g.Expect(answer.Header).NotTo(HaveKey("Location"))
 			if user, ok := tc.data.(map[string]any); ok && tc.event == "user.created" {
-				err := api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(user["id"].(string))}, &clerkv1alpha1.ClerkUser{})
+				err := api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", user["id"].(string))}, &clerkv1alpha1.ClerkUser{})
 				g.Expect(err == nil).To(Equal(tc.wantBody == `"applied"`), "stored if, and only if, it was applied")
 			}
 		})
@@ -240,7 +240,7 @@ func TestHandler_duplicatesAndLateEvents(t *testing.T) {
 		g.Expect(answer.Body).To(Equal(`{"result":"` + step.want + `"}` + "\n"))
 	}
 	tombstone := &clerkv1alpha1.ClerkTombstone{}
-	g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(user.ID)}, tombstone)).To(Succeed())
+	g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", user.ID)}, tombstone)).To(Succeed())
 }
 
 func TestHandler_environmentSecretServesOnlyAnEmptyCluster(t *testing.T) {
@@ -273,7 +273,7 @@ func TestHandler_apiServerUnavailable(t *testing.T) {
 	answer, err = sender.Deliver(t.Context(), created, 100*time.Millisecond)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(answer.Code).To(Equal(http.StatusOK))
-	g.Expect(in.Client.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(user.ID)}, &clerkv1alpha1.ClerkUser{})).To(Succeed())
+	g.Expect(in.Client.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", user.ID)}, &clerkv1alpha1.ClerkUser{})).To(Succeed())
 }
 
 func TestReport_tellsOfEventsAndFailures(t *testing.T) {

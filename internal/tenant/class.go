@@ -20,10 +20,14 @@ func compareClasses(a, b *clerkv1alpha1.ClerkTenantClass) int {
 	)
 }
 
-// lists says whether a selector's list of organizations, if it has one, holds an owner.
+// lists says whether a selector's lists of instances and of organizations, as far as it has them, hold an owner.
 func lists(selector *clerkv1alpha1.ClerkTenantClassSelector, owner Owner) bool {
 	if selector == nil {
 		return false
 	}
-	return len(selector.OrganizationIDs) == 0 || slices.Contains(selector.OrganizationIDs, owner.GetClerkID())
+	return contains(selector.InstanceNames, owner.GetMirrored().InstanceName) &&
+		contains(selector.OrganizationIDs, owner.GetClerkID())
 }
+
+// contains says whether a list that selects everything where it is empty has an item.
+func contains(list []string, item string) bool { return len(list) == 0 || slices.Contains(list, item) }

@@ -47,6 +47,10 @@ func OwnerLabel(owner Owner) string {
 	return clerkv1alpha1.LabelOrganizationID
 }
 
+// Key tells an owner from every other one: <instance>/<ID>. It is what a namespace that may be adopted names in the
+// annotation adopt-by.
+func Key(owner Owner) string { return owner.GetMirrored().InstanceName + "/" + owner.GetClerkID() }
+
 // Labels returns the labels of every object that belongs to a tenant.
 func Labels(owner Owner) map[string]string {
 	return map[string]string{

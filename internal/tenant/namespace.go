@@ -20,7 +20,7 @@ import (
 // people are warned before they are refused.
 var podSecurityModes = []string{"enforce", "audit", "warn"}
 
-// digestLength is how many characters of the digest of the organization's ID end a namespace's name.
+// digestLength is how many characters of the digest of an owner end a namespace's name.
 const digestLength = 5
 
 var notNameCharacters = regexp.MustCompile(`[^a-z0-9]+`)
@@ -28,8 +28,8 @@ var notNameCharacters = regexp.MustCompile(`[^a-z0-9]+`)
 // platforms begin the names of namespaces that are the platform's own, and that policies often exempt.
 var platforms = []string{"kube-", "openshift"}
 
-// NamespaceName returns the name of an owner's new namespace: <prefix><slug or ID>-<digest of the ID>, a DNS label of at
-// most 63 characters whatever the slug is. The digest tells two organizations of one slug apart; should even the digests
+// NamespaceName returns the name of an owner's new namespace: <prefix><slug or ID>-<digest of the owner>, a DNS label of
+// at most 63 characters whatever the slug is. The digest tells two organizations of one slug apart; should even the digests
 // be the same, the second one finds the name taken. A slug that would make the name look like the platform's is left
 // out. Nothing of a user but the ID is part of a name: names are seen by many.
 func NamespaceName(prefix string, owner Owner) string {
@@ -43,13 +43,21 @@ func NamespaceName(prefix string, owner Owner) string {
 	if IsPlatform(prefix + infix + "-") {
 		infix = fromID
 	}
-	return prefix + infix + "-" + digest(id, digestLength)
+	return prefix + infix + "-" + ownerDigest(owner)
 }
 
 // CanBeNamed says whether a namespace's name can be one that NamespaceName gave to an owner, whatever the class and the
 // slug were.
 func CanBeNamed(name string, owner Owner) bool {
-	return strings.HasSuffix(name, "-"+digest(owner.GetClerkID(), digestLength))
+	return strings.HasSuffix(name, "-"+ownerDigest(owner))
+}
+
+// ownerDigest is the digest of an owner's ID, and of its instance unless that is the default one.
+func ownerDigest(owner Owner) string {
+	if owner.GetMirrored().InstanceName == clerkv1alpha1.DefaultInstanceName {
+		return digest(owner.GetClerkID(), digestLength)
+	}
+	return digest(Key(owner), digestLength)
 }
 
 // IsPlatform says whether a namespace's name is one of the platform's own.

@@ -58,13 +58,13 @@ type founding struct {
 
 // names are those of the objects that report when the organization is provisioned.
 func (f founding) names() []string {
-	names := []string{clerk.ObjectName(f.organization.ID)}
+	names := []string{clerk.ObjectName("default", f.organization.ID)}
 	for _, u := range f.users {
-		names = append(names, clerk.ObjectName(u.ID))
+		names = append(names, clerk.ObjectName("default", u.ID))
 	}
 	for _, m := range f.messages[1:] {
 		if o, err := desired(m); err == nil {
-			names = append(names, clerk.ObjectName(o.ID))
+			names = append(names, clerk.ObjectName("default", o.ID))
 		}
 	}
 	return names

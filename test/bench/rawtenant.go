@@ -39,7 +39,7 @@ func newRawTenant(ctx context.Context, p *provisioning, f founding) (*rawTenant,
 	}
 	for _, u := range f.users {
 		user := &clerkv1alpha1.ClerkUser{}
-		if err := p.admin.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(u.ID)}, user); err != nil {
+		if err := p.admin.Get(ctx, client.ObjectKey{Name: clerk.ObjectName("default", u.ID)}, user); err != nil {
 			return nil, fmt.Errorf("reading a user: %w", err)
 		}
 		t.users = append(t.users, user)

@@ -39,7 +39,7 @@ func TestTenant_hasEverythingThatItsClassAndInstanceSay(t *testing.T) {
 	w.join(ada, o, "org:admin")
 
 	name := w.provisioned(o.ID)
-	w.Expect(name).To(Equal(tenant.NamespaceName("e2e-", get(w, organizationObject(o.ID)))))
+	w.Expect(name).To(Equal(tenant.NamespaceName("e2e-", get(w, w.organizationObject(o.ID)))))
 	w.Expect(name).To(HavePrefix("e2e-acme-"))
 	namespace := get(w, namespaceObject(name))
 	w.Expect(namespace.Annotations).To(HaveKeyWithValue("example.com/contact", "a platform team"))
@@ -83,7 +83,7 @@ func (w *world) reasonsTold(organizationID string) func() ([]string, error) {
 		err := suite.client.List(w.t.Context(), &list, client.InNamespace(metav1.NamespaceDefault))
 		var reasons []string
 		for i := range list.Items {
-			if list.Items[i].Regarding.Name == organizationObject(organizationID).Name {
+			if list.Items[i].Regarding.Name == w.organizationObject(organizationID).Name {
 				reasons = append(reasons, list.Items[i].Reason)
 			}
 		}
@@ -145,9 +145,9 @@ func TestAccess_isWhatClerkSaysAndNowhereElse(t *testing.T) {
 	}
 
 	w.Eventually(w.gone(namespaceObject(home))).Should(BeTrue())
-	w.Eventually(w.gone(organizationObject(acme.ID))).Should(BeTrue())
-	w.Eventually(w.gone(membershipObject(rejoined.ID))).Should(BeTrue())
-	w.Eventually(w.gone(userObject(ada.ID))).Should(BeTrue())
-	w.Expect(w.gone(userObject(grace.ID))()).To(BeFalse())
+	w.Eventually(w.gone(w.organizationObject(acme.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.membershipObject(rejoined.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.userObject(ada.ID))).Should(BeTrue())
+	w.Expect(w.gone(w.userObject(grace.ID))()).To(BeFalse())
 	w.Expect(w.levelOf(lin.ID, abroad)).To(Equal(view), "another tenant")
 }

@@ -64,7 +64,7 @@ func TestAcknowledged_andNeitherStoredNorForgotten(t *testing.T) {
 	w.Eventually(stored(w, instance)).Should(HaveField("Status.Failures", ConsistOf(And(
 		HaveField("MessageID", broken.ID), HaveField("Type", "user.deleted"), HaveField("Reason", "NoID"),
 	))))
-	w.Expect(w.gone(userObject(foreigner.ID))()).To(BeTrue())
+	w.Expect(w.gone(w.userObject(foreigner.ID))()).To(BeTrue())
 	log, err := os.ReadFile(manager.Process.LogPath())
 	w.Expect(err).NotTo(HaveOccurred())
 	for about, text := range map[string]string{

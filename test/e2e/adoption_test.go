@@ -25,8 +25,8 @@ func (w *world) adopting(namespace string) payload.Organization {
 	w.t.Helper()
 	o := w.newOrganization("adopting")
 	w.happen("organization.created", o.Data())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
-	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationAdoptNamespace, namespace)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationAdoptNamespace, namespace)
 	return o
 }
 
@@ -38,20 +38,20 @@ func TestAdoption_takesTwoKeysAndRetains(t *testing.T) {
 	w.create(data)
 	o := w.adopting(existing.Name)
 	w.class([]string{o.ID})
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonAdoptionRefused))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonAdoptionRefused))
 	w.Consistently(stored(w, existing)).Should(HaveField("ResourceVersion", existing.ResourceVersion))
 
 	w.annotate(existing, clerkv1alpha1.AnnotationAdoptBy, o.ID)
-	w.annotate(organizationObject(o.ID), "example.com/look", "again") // sooner than it would by itself
+	w.annotate(w.organizationObject(o.ID), "example.com/look", "again") // sooner than it would by itself
 	w.Expect(w.provisioned(o.ID)).To(Equal(existing.Name))
 	u := w.memberOf(o, existing.Name)
 	w.Expect(get(w, existing)).To(And(
 		HaveField("Labels", HaveKeyWithValue("pod-security.kubernetes.io/enforce", "restricted")),
 		HaveField("Labels", HaveKeyWithValue(clerkv1alpha1.LabelOrganizationID, o.ID))))
-	w.Expect(get(w, organizationObject(o.ID)).Status.Namespace.Adopted).To(HaveValue(BeTrue()))
+	w.Expect(get(w, w.organizationObject(o.ID)).Status.Namespace.Adopted).To(HaveValue(BeTrue()))
 
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 	w.Eventually(w.level(u.ID, existing.Name)).Should(Equal(none))
 	w.Consistently(stored(w, existing)).Should(And(HaveField("UID", existing.UID), HaveField("DeletionTimestamp", BeNil())))
 	w.Expect(get(w, data).UID).To(Equal(data.UID))
@@ -72,9 +72,9 @@ func TestAdoption_neverOfThePlatformsOrAnotherTenants(t *testing.T) {
 			})
 		}
 		w.class([]string{o.ID})
-		w.Eventually(stored(w, organizationObject(o.ID))).Should(
+		w.Eventually(stored(w, w.organizationObject(o.ID))).Should(
 			beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonAdoptionRefused), namespace)
-		w.Expect(get(w, organizationObject(o.ID)).Status.Namespace.Name).To(BeEmpty())
+		w.Expect(get(w, w.organizationObject(o.ID)).Status.Namespace.Name).To(BeEmpty())
 	}
 	w.Expect(get(w, namespaceObject(taken)).Labels).To(Equal(before))
 	w.Expect(get(w, namespaceObject("default")).Labels).NotTo(HaveKey(clerkv1alpha1.LabelOrganizationID))
@@ -86,8 +86,8 @@ func TestAdoption_ofATenantWithANamespaceIsToldToBeInVain(t *testing.T) {
 	other := namespaceObject(newName())
 	w.create(other)
 	w.annotate(other, clerkv1alpha1.AnnotationAdoptBy, o.ID)
-	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationAdoptNamespace, other.Name)
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Conditions", ContainElement(And(
+	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationAdoptNamespace, other.Name)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Conditions", ContainElement(And(
 		HaveField("Type", clerkv1alpha1.ConditionNamespaceReady),
 		HaveField("Message", ContainSubstring(other.Name+" is not adopted"))))))
 	w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
@@ -98,18 +98,18 @@ func TestProtection_keepsTheNamespaceUntilItIsRemoved(t *testing.T) {
 	w := newWorld(t)
 	o, namespace := w.tenant("protected")
 	u := w.memberOf(o, namespace)
-	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationProtected, "true")
+	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationProtected, "true")
 	w.Eventually(stored(w, namespaceObject(namespace))).Should(
 		HaveField("Annotations", HaveKeyWithValue(clerkv1alpha1.AnnotationProtected, "true")))
 	_, err := w.tryKubectl("", "delete", "namespace", namespace, "--timeout=5s")
 	w.Expect(err).To(HaveOccurred(), "nobody deletes it, not even a cluster administrator")
 
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonProtected))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonProtected))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none), "access goes all the same")
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
 
-	w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), clerkv1alpha1.AnnotationProtected+"-")
+	w.kubectl("annotate", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), clerkv1alpha1.AnnotationProtected+"-")
 	w.Eventually(w.gone(namespaceObject(namespace))).WithTimeout(time.Minute).Should(BeTrue())
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 }

@@ -190,10 +190,10 @@ func TestRestart_writesNothing(t *testing.T) {
 	u, suspended := w.memberOf(o, namespace), w.user()
 	m := w.join(suspended, o, "org:admin")
 	w.Expect(w.deliver(w.updateUser(&suspended, func(u *payload.User) { u.Banned = true }))).To(Equal("applied"))
-	w.Eventually(stored(w, membershipObject(m.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonUserSuspended))
-	w.Eventually(stored(w, userObject(suspended.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
+	w.Eventually(stored(w, w.membershipObject(m.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonUserSuspended))
+	w.Eventually(stored(w, w.userObject(suspended.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
 	w.Eventually(w.level(suspended.ID, namespace)).Should(Equal(none))
-	objects := []client.Object{userObject(u.ID), userObject(suspended.ID), organizationObject(o.ID), membershipObject(m.ID)}
+	objects := []client.Object{w.userObject(u.ID), w.userObject(suspended.ID), w.organizationObject(o.ID), w.membershipObject(m.ID)}
 
 	w.calm() // what is still queued would be written after the restart
 	restart := w.withoutManager()
@@ -279,7 +279,7 @@ func TestStop_answersWhatIsInFlight(t *testing.T) {
 	w.Eventually(stopped).Should(Receive(BeNil()))
 	w.Expect(manager.Process.Err()).NotTo(HaveOccurred(), "it exits with 0")
 	for _, id := range ids {
-		get(w, userObject(id))
+		get(w, w.userObject(id))
 	}
 }
 

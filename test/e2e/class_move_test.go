@@ -41,7 +41,7 @@ func (w *world) onPlan(o *payload.Organization, plan string) {
 // tenantOf waits until an organization is as a class wants it.
 func (w *world) tenantOf(o payload.Organization, class *clerkv1alpha1.ClerkTenantClass) {
 	w.t.Helper()
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned), HaveField("Status.TenantClass", class.Name),
 	))
 }
@@ -93,7 +93,7 @@ func TestTenantClass_canBeChangedWithoutAGap(t *testing.T) {
 	}
 
 	w.onPlan(&o, "none")
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))
 	w.Eventually(access.gapsSoFar).ShouldNot(BeEmpty(), "a gap is noticed")
 	w.Consistently(w.level(u.ID, name)).Should(Equal(none))
@@ -128,7 +128,7 @@ func TestTenantClass_thatCannotLimitItsTenantGivesNoAccess(t *testing.T) {
 	w.Eventually(w.level(u.ID, name)).Should(Equal(view))
 
 	w.onPlan(&o, "pro")
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonGuardrailRefused), HaveField("Status.TenantClass", broken.Name),
 	))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))

@@ -27,9 +27,9 @@ func TestTenantClass_comesAndGoes(t *testing.T) {
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass),
 		HaveField("Status.TenantClass", BeEmpty()),
 	)
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(withoutClass)
-	w.Eventually(stored(w, membershipObject(m.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
-	w.Expect(get(w, organizationObject(o.ID)).Status.Namespace.Name).To(BeEmpty())
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(withoutClass)
+	w.Eventually(stored(w, w.membershipObject(m.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	w.Expect(get(w, w.organizationObject(o.ID)).Status.Namespace.Name).To(BeEmpty())
 	w.Expect(w.elsewhere(u.ID, "")).To(BeEmpty())
 
 	class := w.class([]string{o.ID})
@@ -40,7 +40,7 @@ func TestTenantClass_comesAndGoes(t *testing.T) {
 
 	w.Expect(suite.client.Delete(t.Context(), class)).To(Succeed())
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(withoutClass)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(withoutClass)
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
 
 	w.class([]string{o.ID})
@@ -68,12 +68,12 @@ func TestTenantClass_theHighestPriorityWins(t *testing.T) {
 
 	namespace := w.provisioned(o.ID)
 	w.Expect(namespace).To(HavePrefix("high-"))
-	w.Expect(get(w, organizationObject(o.ID)).Status.TenantClass).To(Equal(high.Name))
+	w.Expect(get(w, w.organizationObject(o.ID)).Status.TenantClass).To(Equal(high.Name))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(edit))
 
 	w.Expect(suite.client.Delete(t.Context(), high)).To(Succeed())
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(view))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		HaveField("Status.TenantClass", low.Name), HaveField("Status.Namespace.Name", namespace),
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned),
 	))
@@ -87,7 +87,7 @@ func TestTenantClass_changesReachItsTenants(t *testing.T) {
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(edit))
 
 	class := get(w, &clerkv1alpha1.ClerkTenantClass{
-		ObjectMeta: metav1.ObjectMeta{Name: get(w, organizationObject(o.ID)).Status.TenantClass},
+		ObjectMeta: metav1.ObjectMeta{Name: get(w, w.organizationObject(o.ID)).Status.TenantClass},
 	})
 	class.Spec.Access = []clerkv1alpha1.ClerkTenantClassAccess{{Role: "org:member", ClusterRoles: []string{"view"}}}
 	class.Spec.Namespace.Labels = map[string]clerkv1alpha1.LabelValue{"team": "a"}
@@ -116,12 +116,12 @@ func TestTenantClass_cannotBindWhatTheOperatorMayNotBind(t *testing.T) {
 			w.happen("organization.created", o.Data())
 
 			w.Eventually(stored(w, class)).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonRoleNotBindable))
-			w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+			w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 				beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonRoleNotBindable),
 				haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonRoleNotBindable),
 				haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned),
 			))
-			namespace := get(w, organizationObject(o.ID)).Status.Namespace.Name
+			namespace := get(w, w.organizationObject(o.ID)).Status.Namespace.Name
 			w.Eventually(w.bindings(namespace)).Should(Equal(map[string][]string{
 				"edit": {"clerk:" + grace.ID}, "view": {"clerk:" + ada.ID},
 			}))

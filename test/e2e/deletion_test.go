@@ -36,7 +36,7 @@ func TestDeletion_retainsWhatTheClassRetains(t *testing.T) {
 	before := get(w, namespaceObject(namespace))
 
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 	w.Expect(w.bindings(namespace)()).To(BeEmpty())
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(And(
@@ -54,17 +54,17 @@ func TestDeletion_waitsForTheGraceAndTakesAccessAtOnce(t *testing.T) {
 
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		HaveField("DeletionTimestamp", Not(BeNil())),
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting),
 	))
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
-	w.Expect(w.kubectl("get", "clerkorganization", clerk.ObjectName(o.ID), "-o", "jsonpath={.status.conditions[*].message}")).
+	w.Expect(w.kubectl("get", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "-o", "jsonpath={.status.conditions[*].message}")).
 		To(ContainSubstring("unless the annotation clerk-operator.dev/retain is set to true"))
 
-	w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), clerkv1alpha1.AnnotationRetain+"=true")
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.kubectl("annotate", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), clerkv1alpha1.AnnotationRetain+"=true")
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 }
@@ -75,12 +75,12 @@ func TestDeletion_comesAfterTheGrace(t *testing.T) {
 		class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: 3 * time.Second}
 	})
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting))
-	deleted := get(w, organizationObject(o.ID)).DeletionTimestamp
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting))
+	deleted := get(w, w.organizationObject(o.ID)).DeletionTimestamp
 	w.Eventually(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", Not(BeNil())))
 	w.Expect(get(w, namespaceObject(namespace)).DeletionTimestamp.Sub(deleted.Time)).To(BeNumerically(">=", 2*time.Second))
 	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 }
 
 func TestDeletion_byHandTakesAccess(t *testing.T) {
@@ -88,13 +88,13 @@ func TestDeletion_byHandTakesAccess(t *testing.T) {
 	o, namespace := w.tenant("by-hand")
 	u, other := w.memberOf(o, namespace), w.memberOf(o, namespace)
 
-	w.kubectl("delete", "clerkuser", clerk.ObjectName(u.ID), "--timeout=60s")
+	w.kubectl("delete", "clerkuser", clerk.ObjectName(w.instanceName, u.ID), "--timeout=60s")
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none), "an object that is gone holds nothing")
 	w.Expect(w.levelOf(other.ID, namespace)).To(Equal(admin))
 	w.happen("user.updated", u.Data())
-	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
 
-	w.kubectl("delete", "clerkorganization", clerk.ObjectName(o.ID), "--timeout=60s")
+	w.kubectl("delete", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "--timeout=60s")
 	w.Expect(w.gone(namespaceObject(namespace))()).To(BeTrue())
 }
 
@@ -109,11 +109,11 @@ func TestDeletion_waitsForWhatOthersHold(t *testing.T) {
 
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
 	w.Eventually(func() string {
-		return w.kubectl("get", "clerkorganization", clerk.ObjectName(o.ID), "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
+		return w.kubectl("get", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
 	}).Should(ContainSubstring("example.com/backup in 1 resource instances"))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 
 	changeByHand(w, holding, func(c *corev1.ConfigMap) { c.Finalizers = nil })
 	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 }

@@ -52,14 +52,14 @@ func TestDisorder_olderStatesAreStale(t *testing.T) {
 	newest := w.updateUser(&u, func(u *payload.User) { u.FirstName, u.Banned = "Newest", true })
 
 	w.Expect(w.deliver(newest)).To(Equal("applied"), "user.updated comes before user.created")
-	before := get(w, userObject(u.ID))
+	before := get(w, w.userObject(u.ID))
 	w.Expect(before.Spec.FirstName).To(Equal("Newest"))
 	w.Expect(w.deliver(created)).To(Equal("stale"))
 	w.Expect(w.deliver(older)).To(Equal("stale"))
 	late := newest
 	late.Time = newest.Time.Add(-time.Millisecond)
 	w.Expect(w.deliver(late)).To(Equal("stale"), "the same updated_at and an older event")
-	w.Expect(get(w, userObject(u.ID)).Spec).To(Equal(before.Spec))
+	w.Expect(get(w, w.userObject(u.ID)).Spec).To(Equal(before.Spec))
 }
 
 func TestDisorder_duplicatesChangeNothing(t *testing.T) {
@@ -92,15 +92,15 @@ func TestDisorder_duplicatesChangeNothing(t *testing.T) {
 		messages["stale"] = append(messages["stale"], w.message(first[i]))
 	}
 	objects := []client.Object{
-		userObject(u.ID), userObject(other.ID), organizationObject(o.ID), membershipObject(m.ID),
+		w.userObject(u.ID), w.userObject(other.ID), w.organizationObject(o.ID), w.membershipObject(m.ID),
 	}
 	namespace := w.provisioned(o.ID)
-	w.Eventually(stored(w, membershipObject(m.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
+	w.Eventually(stored(w, w.membershipObject(m.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(edit))
 	active := beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive)
-	w.Eventually(stored(w, userObject(other.ID))).Should(active)
-	w.Eventually(stored(w, userObject(u.ID))).Should(And(active, HaveField("Status.Organizations", HaveValue(BeEquivalentTo(1)))))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Members", HaveValue(BeEquivalentTo(1))))
+	w.Eventually(stored(w, w.userObject(other.ID))).Should(active)
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(And(active, HaveField("Status.Organizations", HaveValue(BeEquivalentTo(1)))))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Members", HaveValue(BeEquivalentTo(1))))
 	w.calm()
 
 	before := w.versions(namespace, objects...)
@@ -130,7 +130,7 @@ func TestDisorder_nothingComesBackAfterItsDeletion(t *testing.T) {
 	w.happen("organizationMembership.deleted", left.Data())
 	w.happen("user.deleted", payload.Deleted("user", u.ID))
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
-	absent := []client.Object{userObject(u.ID), organizationObject(o.ID), membershipObject(m.ID), membershipObject(left.ID)}
+	absent := []client.Object{w.userObject(u.ID), w.organizationObject(o.ID), w.membershipObject(m.ID), w.membershipObject(left.ID)}
 	for _, object := range absent {
 		w.Eventually(w.gone(object)).Should(BeTrue())
 	}
@@ -159,15 +159,15 @@ func TestDisorder_deletionBeforeCreation(t *testing.T) {
 	}{
 		{
 			m.ID, w.event("organizationMembership.deleted", m.Data()), w.event("organizationMembership.created", m.Data()),
-			membershipObject(m.ID),
+			w.membershipObject(m.ID),
 		},
 		{
 			u.ID, w.event("user.deleted", payload.Deleted("user", u.ID)), w.event("user.created", u.Data()),
-			userObject(u.ID),
+			w.userObject(u.ID),
 		},
 		{
 			o.ID, w.event("organization.deleted", payload.Deleted("organization", o.ID)), w.event("organization.created", o.Data()),
-			organizationObject(o.ID),
+			w.organizationObject(o.ID),
 		},
 	} {
 		w.Expect(w.deliver(tc.deletion)).To(Equal("applied"), tc.id)
@@ -200,14 +200,14 @@ func TestDisorder_theNewestMembershipCounts(t *testing.T) {
 	left := w.event("organizationMembership.deleted", old.Data())
 	again := w.join(u, o, "org:guest")
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(view), "the new membership supersedes the one that was not heard to end")
-	w.Eventually(stored(w, membershipObject(old.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSuperseded))
+	w.Eventually(stored(w, w.membershipObject(old.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSuperseded))
 	w.Expect(w.deliver(w.updateRole(&old, "org:admin"))).To(Equal("applied"))
 	w.Consistently(w.level(u.ID, namespace)).Should(Equal(view), "an event of the old membership")
 
 	w.Expect(w.deliver(left)).To(Equal("applied"))
-	w.Eventually(w.gone(membershipObject(old.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.membershipObject(old.ID))).Should(BeTrue())
 	w.Consistently(w.level(u.ID, namespace)).Should(Equal(view), "the late end of the old membership")
-	w.Eventually(stored(w, membershipObject(again.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
+	w.Eventually(stored(w, w.membershipObject(again.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
 }
 
 func TestDisorder_concurrentDeliveriesEndTheSame(t *testing.T) {
@@ -234,14 +234,14 @@ func TestDisorder_concurrentDeliveriesEndTheSame(t *testing.T) {
 
 	w.wantAll(w.burst(messages), nil, 200, 503)
 	for id := range leave {
-		w.Eventually(w.gone(userObject(id))).Should(BeTrue())
+		w.Eventually(w.gone(w.userObject(id))).Should(BeTrue())
 	}
 	for id, name := range stay {
-		w.Expect(get(w, userObject(id)).Spec.FirstName).To(Equal(name))
+		w.Expect(get(w, w.userObject(id)).Spec.FirstName).To(Equal(name))
 	}
 	w.Consistently(func(g Gomega) {
 		for id := range leave {
-			g.Expect(w.gone(userObject(id))()).To(BeTrue())
+			g.Expect(w.gone(w.userObject(id))()).To(BeTrue())
 		}
 	}).Should(Succeed())
 }

@@ -72,7 +72,7 @@ func (w *world) managedAs(key client.Object) func() (string, error) {
 func (w *world) everythingOf(organizationID, namespace string) map[string]string {
 	w.t.Helper()
 	all := w.guardrails(namespace)
-	maps.Copy(all, w.versions(namespace, organizationObject(organizationID)))
+	maps.Copy(all, w.versions(namespace, w.organizationObject(organizationID)))
 	return all
 }
 
@@ -165,7 +165,7 @@ func TestDrift_ofSecretsIsRepairedWithTheNextChange(t *testing.T) {
 		drift(own.DeepCopy())
 		drift(copied.DeepCopy())
 		// Reading the organization anew is no change: what is the same as it was is not written.
-		w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), clerkv1alpha1.AnnotationResyncRequestedAt+"=now")
+		w.kubectl("annotate", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), clerkv1alpha1.AnnotationResyncRequestedAt+"=now")
 		o.PublicMetadata, o.UpdatedAt = map[string]any{"change": i}, w.tick()
 		w.happen("organization.updated", o.Data())
 		w.Eventually(w.managedAs(copied)).Should(Equal(wantCopy))
@@ -177,9 +177,9 @@ func TestDrift_ofSecretsIsRepairedWithTheNextChange(t *testing.T) {
 	changeByHand(w, copied, func(s *corev1.Secret) { s.Labels = nil })
 	o.PublicMetadata, o.UpdatedAt = nil, w.tick()
 	w.happen("organization.updated", o.Data())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretRefused))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretRefused))
 	w.Expect(suite.client.Delete(t.Context(), copied.DeepCopy())).To(Succeed())
-	w.annotate(organizationObject(o.ID), "example.com/touched", "yes")
+	w.annotate(w.organizationObject(o.ID), "example.com/touched", "yes")
 	w.Eventually(w.managedAs(copied)).Should(Equal(wantCopy))
 	w.provisioned(o.ID)
 	w.calm()

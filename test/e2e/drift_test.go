@@ -88,9 +88,9 @@ func TestDrift_ofTheNamespaceIsRepaired(t *testing.T) {
 
 	// Without its owner's annotation it is outside of the operator's fence, until a cluster administrator puts it back.
 	changeByHand(w, namespace, func(n *corev1.Namespace) { delete(n.Annotations, clerkv1alpha1.AnnotationOwnerUID) })
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceRefused))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceRefused))
 	changeByHand(w, namespace, func(n *corev1.Namespace) {
-		metav1.SetMetaDataAnnotation(&n.ObjectMeta, clerkv1alpha1.AnnotationOwnerUID, string(get(w, organizationObject(o.ID)).UID))
+		metav1.SetMetaDataAnnotation(&n.ObjectMeta, clerkv1alpha1.AnnotationOwnerUID, string(get(w, w.organizationObject(o.ID)).UID))
 	})
 	w.provisioned(o.ID)
 
@@ -99,12 +99,12 @@ func TestDrift_ofTheNamespaceIsRepaired(t *testing.T) {
 	w.Expect(w.provisioned(o.ID)).To(Equal(name))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(admin))
 	w.Expect(w.secretOf(name).Data).To(HaveKeyWithValue("CLERK_ORGANIZATION_ID", []byte(o.ID)))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Namespace.UID", get(w, namespace).UID))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Namespace.UID", get(w, namespace).UID))
 }
 
 func TestDrift_ofAMirroredObjectLosesItsFinalizerOnlyForAMoment(t *testing.T) {
 	w := newWorld(t)
 	u := w.user()
-	w.kubectl("patch", "clerkuser", clerk.ObjectName(u.ID), "--type=merge", `-p={"metadata":{"finalizers":null}}`)
-	w.Eventually(stored(w, userObject(u.ID))).Should(HaveField("Finalizers", ConsistOf(clerkv1alpha1.FinalizerUser)))
+	w.kubectl("patch", "clerkuser", clerk.ObjectName(w.instanceName, u.ID), "--type=merge", `-p={"metadata":{"finalizers":null}}`)
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(HaveField("Finalizers", ConsistOf(clerkv1alpha1.FinalizerUser)))
 }

@@ -238,7 +238,7 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 	w.create(own)
 	system := secretObject("kube-system", newName(), nil)
 	w.create(system)
-	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: get(w, organizationObject(o.ID)).Status.TenantClass}}
+	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: get(w, w.organizationObject(o.ID)).Status.TenantClass}}
 	adoptable := namespaceObject(newName())
 	adoptable.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptBy: other.ID}
 	w.create(adoptable)
@@ -357,7 +357,7 @@ func TestFence_whatTheOperatorNeedsWorks(t *testing.T) {
 		{"a network policy", create(isolation), ""},
 		{"deleting it", remove(isolation), ""},
 		{"reading a Secret at home", read(secretObject(installation.Namespace, "clerk-webhook", nil)), ""},
-		{"annotating an organization", merge(organizationObject(o.ID), annotated), ""},
+		{"annotating an organization", merge(w.organizationObject(o.ID), annotated), ""},
 	})
 }
 
@@ -433,9 +433,9 @@ func TestFence_aTenantsAdministratorIsLimited(t *testing.T) {
 		{"deleting the namespace", remove(namespace), byRBAC},
 
 		{"making a membership", create(&clerkv1alpha1.ClerkOrganizationMembership{ObjectMeta: metav1.ObjectMeta{Name: "orgmem-x"}}), byRBAC},
-		{"changing a user", merge(userObject(u.ID), dropFinalizers), byRBAC},
-		{"deleting its organization", remove(organizationObject(o.ID)), byRBAC},
-		{"retaining its organization", merge(organizationObject(o.ID), `{"metadata":{"annotations":{"clerk-operator.dev/retain":"true"}}}`), byRBAC},
+		{"changing a user", merge(w.userObject(u.ID), dropFinalizers), byRBAC},
+		{"deleting its organization", remove(w.organizationObject(o.ID)), byRBAC},
+		{"retaining its organization", merge(w.organizationObject(o.ID), `{"metadata":{"annotations":{"clerk-operator.dev/retain":"true"}}}`), byRBAC},
 		{"a tombstone", create(&clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: "org-x"}}), byRBAC},
 		{"another class", create(&clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: newName()}}), byRBAC},
 	})
@@ -463,10 +463,10 @@ func TestFence_theMirrorIsTheOperatorsAlone(t *testing.T) {
 	m := w.join(u, o, "org:guest")
 	w.Eventually(w.level(u.ID, name)).Should(Equal(view))
 	w.happen("organizationMembership.deleted", m.Data())
-	w.Eventually(w.gone(membershipObject(m.ID))).Should(BeTrue())
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(m.ID)}}
-	organization := organizationObject(o.ID)
-	fabricated := get(w, userObject(u.ID))
+	w.Eventually(w.gone(w.membershipObject(m.ID))).Should(BeTrue())
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instanceName, m.ID)}}
+	organization := w.organizationObject(o.ID)
+	fabricated := get(w, w.userObject(u.ID))
 	fabricated.ObjectMeta = metav1.ObjectMeta{Name: "user-2fabricated"}
 	fabricated.Spec.UserID = "user_2fabricated"
 
@@ -487,8 +487,8 @@ func TestFence_theMirrorIsTheOperatorsAlone(t *testing.T) {
 		{"deleting", remove(organization), byMirror},
 		{"deleting all", removeAll(&clerkv1alpha1.ClerkOrganization{}, ""), byMirror},
 		{"a user", create(fabricated), byMirror},
-		{"a ban lifted", merge(userObject(u.ID), `{"spec":{"banned":true}}`), byMirror},
-		{"deleting a user", remove(userObject(u.ID)), byMirror},
+		{"a ban lifted", merge(w.userObject(u.ID), `{"spec":{"banned":true}}`), byMirror},
+		{"deleting a user", remove(w.userObject(u.ID)), byMirror},
 		{"forgetting a deletion", remove(tombstone), byMirror},
 		{"antedating a deletion", merge(tombstone, `{"metadata":{"labels":{"x":"y"}}}`), byMirror},
 	})
@@ -499,8 +499,8 @@ func TestFence_theMirrorIsTheOperatorsAlone(t *testing.T) {
 		APIGroups: []string{"clerk-operator.dev"}, Resources: []string{"*"}, Verbs: append([]string{"mirror"}, allVerbs...),
 	})
 	w.Eventually(func() error { return remove(tombstone)(t.Context(), w.as(glass)) }).Should(Succeed())
-	w.Expect(w.kubectl("annotate", "clerkorganization", clerk.ObjectName(o.ID), "clerk-operator.dev/retain=false")).NotTo(BeEmpty())
-	w.expectAnswers(suite.client, []attempt{{"a cluster administrator", remove(userObject(u.ID)), ""}})
+	w.Expect(w.kubectl("annotate", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "clerk-operator.dev/retain=false")).NotTo(BeEmpty())
+	w.expectAnswers(suite.client, []attempt{{"a cluster administrator", remove(w.userObject(u.ID)), ""}})
 }
 
 func TestFence_onlyTheOperatorMakesTenants(t *testing.T) {
@@ -514,7 +514,7 @@ func TestFence_onlyTheOperatorMakesTenants(t *testing.T) {
 	claimed := namespaceObject(newName())
 	claimed.Labels = managed(o.ID)
 	owned := namespaceObject(newName())
-	owned.Annotations = map[string]string{clerkv1alpha1.AnnotationOwnerUID: string(get(w, organizationObject(o.ID)).UID)}
+	owned.Annotations = map[string]string{clerkv1alpha1.AnnotationOwnerUID: string(get(w, w.organizationObject(o.ID)).UID)}
 	namespace := namespaceObject(name)
 	w.Eventually(func() error { return read(foreign)(t.Context(), w.as(editor)) }).Should(Succeed())
 

@@ -60,7 +60,7 @@ func (w *world) guardrails(namespace string) map[string]string {
 // classOf reads the class that an organization is a tenant of.
 func (w *world) classOf(organizationID string) *clerkv1alpha1.ClerkTenantClass {
 	w.t.Helper()
-	name := get(w, organizationObject(organizationID)).Status.TenantClass
+	name := get(w, w.organizationObject(organizationID)).Status.TenantClass
 	return get(w, &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: name}})
 }
 
@@ -151,7 +151,7 @@ func TestTenantGuardrails_followTheClass(t *testing.T) {
 	w.Eventually(func() map[string]string { return w.guardrails(name) }).
 		Should(And(HaveLen(1), HaveKey("*v1.Secret "+tenant.SecretName)))
 	w.Expect(get(w, own).Name).To(Equal("own"))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Secrets", BeEmpty()))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Secrets", BeEmpty()))
 
 	changeByHand(w, class, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec = *listed })
 	w.Eventually(func() map[string]string { return w.guardrails(name) }).Should(HaveLen(6))
@@ -188,7 +188,7 @@ func TestTenantGuardrails_areNotAppliedAgain(t *testing.T) {
 	objects, requests := w.guardrails(name), appliedGuardrail.FindAllString(w.kubectl("get", "--raw", "/metrics"), -1)
 	w.Expect(requests).NotTo(BeEmpty())
 	for _, value := range []string{"a", "b"} {
-		w.kubectl("annotate", "--overwrite", "clerkorganization", clerk.ObjectName(o.ID), "example.com/touched="+value)
+		w.kubectl("annotate", "--overwrite", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "example.com/touched="+value)
 		// That the reconcile has begun is seen by another organization that was made after it.
 		w.tenant("after-"+value, open)
 	}
@@ -206,14 +206,14 @@ func TestTenantGuardrails_nobodyHasAccessWithoutThem(t *testing.T) {
 	u := w.user()
 	w.join(u, o, "org:admin")
 	w.happen("organization.created", o.Data())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonGuardrailRefused),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonGuardrailRefused),
 	))
 	w.Eventually(stored(w, class)).Should(And(
 		haveCondition(clerkv1alpha1.ConditionTenantsReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantsNotReady),
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted)))
-	name := get(w, organizationObject(o.ID)).Status.Namespace.Name
+	name := get(w, w.organizationObject(o.ID)).Status.Namespace.Name
 	w.Consistently(w.bindings(name)).Should(BeEmpty())
 	w.Expect(get(w, &corev1.ResourceQuota{ObjectMeta: metaOf(name, tenant.QuotaName, nil)}).Spec.Hard).To(HaveLen(1))
 
@@ -247,7 +247,7 @@ func TestTenantSecrets_followTheirSource(t *testing.T) {
 	notShared := And(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretNotShared),
 		haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonSecretNotShared),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(notShared)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(notShared)
 	w.Expect(w.gone(secretObject(name, private.Name, nil))()).To(BeTrue())
 	changeByHand(w, shared, func(s *corev1.Secret) { s.Data = map[string][]byte{"key": []byte("newer")} })
 	w.Eventually(copied(name)).Should(Equal(map[string]string{"key": "newer"}))
@@ -256,7 +256,7 @@ func TestTenantSecrets_followTheirSource(t *testing.T) {
 	w.provisioned(o.ID)
 
 	changeByHand(w, shared, func(s *corev1.Secret) { s.Labels[clerkv1alpha1.LabelShare] = "false" })
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(notShared)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(notShared)
 	for _, namespace := range []string{name, second} {
 		w.Eventually(w.gone(secretObject(namespace, shared.Name, nil))).Should(BeTrue())
 	}
@@ -274,7 +274,7 @@ func TestTenantClass_hasSoManyPlaces(t *testing.T) {
 		w.happen("organization.created", organizations[i].Data())
 	}
 	for _, id := range ids {
-		w.Eventually(stored(w, organizationObject(id))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+		w.Eventually(stored(w, w.organizationObject(id))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 	}
 	class := w.class(ids, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(3)) })
 	expect := func(tenants, waiting []int) {
@@ -283,7 +283,7 @@ func TestTenantClass_hasSoManyPlaces(t *testing.T) {
 			w.provisioned(ids[i])
 		}
 		for _, i := range waiting {
-			w.Eventually(stored(w, organizationObject(ids[i]))).Should(And(
+			w.Eventually(stored(w, w.organizationObject(ids[i]))).Should(And(
 				beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonPending),
 				HaveField("Status.PendingTenantClass", class.Name), HaveField("Status.Namespace.Name", BeEmpty())))
 		}
@@ -296,7 +296,7 @@ func TestTenantClass_hasSoManyPlaces(t *testing.T) {
 	expect([]int{0, 2, 3}, []int{4})
 
 	changeByHand(w, class, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
-	w.Consistently(stored(w, organizationObject(ids[3]))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
+	w.Consistently(stored(w, w.organizationObject(ids[3]))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
 	changeByHand(w, class, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = nil })
 	expect([]int{0, 2, 3, 4}, nil)
 }
@@ -312,7 +312,7 @@ func TestTenantClass_selectsByExpression(t *testing.T) {
 	})
 	w.happen("organization.created", o.Data())
 	w.Eventually(stored(w, class)).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonInvalidExpression))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 
 	changeByHand(w, class, func(class *clerkv1alpha1.ClerkTenantClass) {
 		class.Spec.Selector.Expression = strings.Replace(class.Spec.Selector.Expression, "=", "==", 1)
@@ -324,6 +324,6 @@ func TestTenantClass_selectsByExpression(t *testing.T) {
 	o.PublicMetadata, o.UpdatedAt = map[string]any{"plan": "free"}, w.tick()
 	w.happen("organization.updated", o.Data())
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 	w.Expect(get(w, namespaceObject(name)).DeletionTimestamp).To(BeNil())
 }

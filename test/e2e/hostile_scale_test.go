@@ -171,7 +171,7 @@ func TestHostileCreator_cannotFillAClass(t *testing.T) {
 	w.join(ada, late[0], "org:admin")
 	joined := time.Now()
 	w.Eventually(func() (string, error) {
-		o, err := stored(w, organizationObject(late[0].ID))()
+		o, err := stored(w, w.organizationObject(late[0].ID))()
 		if err != nil || o.Status.Namespace.Name == "" {
 			return none, err // an empty namespace would ask for all of them
 		}
@@ -237,13 +237,13 @@ func TestHostileNamespace_doesNotCostItsOwnerThePlace(t *testing.T) {
 	w.class(ids, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
 	w.happen("organization.created", organizations[0].Data())
 	conflicts := beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceConflict)
-	w.Eventually(stored(w, organizationObject(ids[0]))).Should(conflicts)
+	w.Eventually(stored(w, w.organizationObject(ids[0]))).Should(conflicts)
 	w.happen("organization.created", organizations[1].Data())
-	w.Eventually(stored(w, organizationObject(ids[1]))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonPending))
+	w.Eventually(stored(w, w.organizationObject(ids[1]))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonPending))
 
-	before := get(w, organizationObject(ids[0])).Status.Conditions
-	w.annotate(organizationObject(ids[0]), "example.com/touched", "yes")
-	w.Consistently(stored(w, organizationObject(ids[0]))).Should(And(conflicts, HaveField("Status.Conditions", before)))
+	before := get(w, w.organizationObject(ids[0])).Status.Conditions
+	w.annotate(w.organizationObject(ids[0]), "example.com/touched", "yes")
+	w.Consistently(stored(w, w.organizationObject(ids[0]))).Should(And(conflicts, HaveField("Status.Conditions", before)))
 	w.Expect(w.namespacesOf(ids)()).To(BeEmpty())
 }
 
@@ -253,14 +253,14 @@ func TestHostileQueue_isNotHeldUpByWhoeverIsSuspended(t *testing.T) {
 	organizations, ids := w.organizationsBy(payload.NewID("user"), 3)
 	for _, o := range organizations {
 		w.happen("organization.created", o.Data())
-		w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+		w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 	}
-	w.annotate(organizationObject(ids[0]), clerkv1alpha1.AnnotationSuspend, "true")
+	w.annotate(w.organizationObject(ids[0]), clerkv1alpha1.AnnotationSuspend, "true")
 	w.class(ids, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
 	w.Eventually(w.standing(ids)).Should(And(HaveField("Tenants", Equal(ids[1:2])), HaveField("Waiting", Equal(ids[2:]))))
-	w.Expect(get(w, organizationObject(ids[0]))).To(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
+	w.Expect(get(w, w.organizationObject(ids[0]))).To(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
 
-	w.annotate(organizationObject(ids[0]), clerkv1alpha1.AnnotationSuspend, "false")
+	w.annotate(w.organizationObject(ids[0]), clerkv1alpha1.AnnotationSuspend, "false")
 	w.Eventually(w.standing(ids)).Should(HaveField("Waiting", Equal([]string{ids[0], ids[2]})))
 	w.happen("organization.deleted", payload.Deleted("organization", ids[1]))
 	w.Eventually(w.standing(ids)).Should(And(HaveField("Tenants", Equal(ids[:1])), HaveField("Waiting", Equal(ids[2:]))))
@@ -304,7 +304,7 @@ func TestHostileMetadata_isStoredOrLeftOutWithATrace(t *testing.T) {
 	w.provisioned(bystander.ID)
 	organizations, ids := w.organizationsBy(payload.NewID("user"), len(hostileMetadata))
 	w.class(ids)
-	before := w.versions(quiet, organizationObject(bystander.ID))
+	before := w.versions(quiet, w.organizationObject(bystander.ID))
 	for i, tc := range hostileMetadata {
 		data := organizations[i].Data()
 		data["public_metadata"] = json.RawMessage(tc.metadata)
@@ -317,7 +317,7 @@ func TestHostileMetadata_isStoredOrLeftOutWithATrace(t *testing.T) {
 		w.memberOf(organizations[i], name)
 		inSecret := text(w.secretOf(name))["CLERK_ORGANIZATION_PUBLIC_METADATA"]
 		w.Expect(inSecret).NotTo(MatchRegexp(`[\x00-\x1f]`), tc.about)
-		stored := get(w, organizationObject(ids[i])).Spec.PublicMetadata
+		stored := get(w, w.organizationObject(ids[i])).Spec.PublicMetadata
 		w.Expect(leftOut(string(log), ids[i])).To(Equal(!tc.wantStored), tc.about)
 		if !tc.wantStored {
 			w.Expect(stored).To(BeNil(), tc.about)
@@ -329,7 +329,7 @@ func TestHostileMetadata_isStoredOrLeftOutWithATrace(t *testing.T) {
 		w.Expect(fmt.Sprintf("%q", valueOfJSON(w, inSecret))).To(Equal(want), tc.about)
 	}
 	w.kubectl("get", "clerkorganizations", "-o", "yaml") // nobody keeps others from looking
-	w.Expect(w.versions(quiet, organizationObject(bystander.ID))).To(Equal(before))
+	w.Expect(w.versions(quiet, w.organizationObject(bystander.ID))).To(Equal(before))
 }
 
 // unprintable is what YAML has not, as %q prints it.
@@ -368,7 +368,7 @@ func TestHostileExpression_costsNobodyElse(t *testing.T) {
 	served[0].PublicMetadata = list
 	w.Eventually(w.flood(w.creations(append(crowd, served...))).done).Should(Receive(BeNil()))
 	for _, id := range append(ids, served[0].ID) {
-		w.Eventually(stored(w, organizationObject(id))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+		w.Eventually(stored(w, w.organizationObject(id))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 	}
 	// It is the first that everybody is tried with, whatever it can be evaluated for.
 	exploding := w.class(nil, func(class *clerkv1alpha1.ClerkTenantClass) {
@@ -384,7 +384,7 @@ func TestHostileExpression_costsNobodyElse(t *testing.T) {
 	w.Eventually(stored(w, exploding)).Should(And(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonAccepted),
 		HaveField("Status.Conditions", ContainElement(HaveField("Message", told)))))
 	for _, id := range ids {
-		w.Eventually(stored(w, organizationObject(id))).Should(And(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass),
+		w.Eventually(stored(w, w.organizationObject(id))).Should(And(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass),
 			HaveField("Status.Conditions", ContainElement(HaveField("Message", And(told, ContainSubstring(exploding.Name)))))))
 	}
 	w.Expect(w.namespacesOf(append(ids, servedIDs...))()).To(ConsistOf(servedIDs))
@@ -403,7 +403,7 @@ func TestHostileExpressions_leaveRoomForTheConditions(t *testing.T) {
 		})
 	}
 	w.happen("organization.created", o.Data())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 }
 
 // ownCluster gives the test a control plane and a manager of its own, as the other tests would have to live with what it
@@ -489,7 +489,7 @@ func TestHostileChurn_isBoundExactlyAndHoldsNobodyElseUp(t *testing.T) {
 	for i := range bindings.Items {
 		w.Expect(len(bindings.Items[i].Subjects)).To(And(BeNumerically(">", 0), BeNumerically("<=", tenant.MaxSubjects)))
 	}
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Members", HaveValue(BeEquivalentTo(len(staying)))))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Members", HaveValue(BeEquivalentTo(len(staying)))))
 }
 
 // misbound counts how often each user is bound to a ClusterRole in a namespace beyond the once that is due to those who are

@@ -83,7 +83,7 @@ func TestHostileOrganizations_areTenantsLikeAnyOther(t *testing.T) {
 		name := w.provisioned(ids[i])
 		names = append(names, name)
 		w.Expect(validation.IsDNS1123Label(name)).To(BeEmpty(), tc.about)
-		w.Expect(name).To(Equal(tenant.NamespaceName("e2e-", get(w, organizationObject(ids[i])))), tc.about)
+		w.Expect(name).To(Equal(tenant.NamespaceName("e2e-", get(w, w.organizationObject(ids[i])))), tc.about)
 		infix := tc.wantInfix
 		if infix == "" {
 			infix = strings.ToLower(strings.TrimPrefix(ids[i], "org_"))
@@ -155,7 +155,7 @@ func (w *world) wantConflict(o payload.Organization, foreign *corev1.Namespace) 
 	u := w.user()
 	w.join(u, o, "org:admin")
 	w.happen("organization.created", o.Data())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceConflict),
 		haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceConflict),
 	))
@@ -164,7 +164,7 @@ func (w *world) wantConflict(o payload.Organization, foreign *corev1.Namespace) 
 	w.Expect(w.bindings(foreign.Name)()).To(BeEmpty())
 
 	w.Expect(suite.client.Delete(w.t.Context(), foreign)).To(Succeed())
-	w.Eventually(stored(w, organizationObject(o.ID)), 2*timeout).
+	w.Eventually(stored(w, w.organizationObject(o.ID)), 2*timeout).
 		Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
 	w.Expect(get(w, foreign).UID).NotTo(Equal(foreign.UID))
 	w.Eventually(w.level(u.ID, foreign.Name)).Should(Equal(admin))

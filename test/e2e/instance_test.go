@@ -35,7 +35,7 @@ func TestInstance_decidesOnUsernamesAndProfiles(t *testing.T) {
 	w.join(ada, o, "org:admin")
 
 	w.Eventually(w.bindings(namespace)).Should(Equal(map[string][]string{"admin": {"oidc#" + ada.ID}}))
-	spec := get(w, userObject(ada.ID)).Spec
+	spec := get(w, w.userObject(ada.ID)).Spec
 	w.Expect([]string{spec.UserID, spec.Email, spec.FirstName, spec.LastName}).To(Equal([]string{ada.ID, "", "", ""}))
 }
 
@@ -78,17 +78,17 @@ func TestInstances_rememberTheirOwnDeletions(t *testing.T) {
 	late := w.updateUser(&u, func(*payload.User) {})
 	deletion := payload.Deleted("user", u.ID)
 	other.deliver(other.event("user.deleted", deletion))
-	w.Expect(w.gone(userObject(u.ID))()).To(BeFalse(), "it is not the other instance's user")
+	w.Expect(w.gone(w.userObject(u.ID))()).To(BeFalse(), "it is not the other instance's user")
 
 	w.deliver(w.event("user.deleted", deletion))
-	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.userObject(u.ID))).Should(BeTrue())
 	w.Eventually(w.tombstones(u.ID)).Should(ConsistOf(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonRecorded)))
 	w.Expect(w.deliver(late)).To(Equal("stale"))
-	w.Expect(w.gone(userObject(u.ID))()).To(BeTrue())
+	w.Expect(w.gone(w.userObject(u.ID))()).To(BeTrue())
 
 	other.deliver(other.event("user.created", u.Data()))
 	other.deliver(other.event("user.deleted", deletion))
-	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.userObject(u.ID))).Should(BeTrue())
 	w.Expect(w.deliver(late)).To(Equal("stale"), "another instance that pretends the same does not make it forgotten")
 }
 
@@ -99,12 +99,12 @@ func TestInstance_leavesEverythingAsItIsWhenItGoes(t *testing.T) {
 	ada, grace := w.memberOf(o, namespace), w.memberOf(o, namespace)
 
 	w.Expect(suite.client.Delete(t.Context(), instance)).To(Succeed())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonInstanceNotFound))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonInstanceNotFound))
 	w.Consistently(w.level(ada.ID, namespace)).Should(Equal(admin))
 	answer, err := w.sender.Post(t.Context(), w.message(w.event("user.updated", ada.Data())))
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(answer.Code).To(Equal(http.StatusNotFound))
-	w.kubectl("delete", "clerkuser", userObject(grace.ID).Name, "--timeout=60s")
+	w.kubectl("delete", "clerkuser", w.userObject(grace.ID).Name, "--timeout=60s")
 	w.Eventually(w.level(grace.ID, namespace)).Should(Equal(none), "access can still be taken away by hand")
 	w.Expect(w.levelOf(ada.ID, namespace)).To(Equal(admin))
 

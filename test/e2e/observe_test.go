@@ -29,7 +29,7 @@ func TestObserve_tellsWhatItWouldDoAndDoesNothing(t *testing.T) {
 	w.join(u, o, "org:admin")
 	w.happen("organization.created", o.Data())
 
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonObserving),
 		HaveField("Status.Plan.Changes", ContainElements(
 			MatchRegexp("^create Namespace e2e-observed-"),
@@ -52,7 +52,7 @@ func TestObserve_tellsWhatItWouldDoAndDoesNothing(t *testing.T) {
 	changeByHand(w, instance, func(i *clerkv1alpha1.ClerkInstance) { i.Spec.Mode = clerkv1alpha1.ModeEnforce })
 	namespace := w.provisioned(o.ID)
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
-	w.Expect(get(w, organizationObject(o.ID)).Status.Plan).To(BeZero())
+	w.Expect(get(w, w.organizationObject(o.ID)).Status.Plan).To(BeZero())
 }
 
 func TestObserve_leavesTenantsAsTheyAre(t *testing.T) {
@@ -61,16 +61,16 @@ func TestObserve_leavesTenantsAsTheyAre(t *testing.T) {
 	o, namespace := w.tenant("left-alone")
 	u := w.memberOf(o, namespace)
 	changeByHand(w, instance, observing)
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonObserving),
 		HaveField("Status.Plan.Changes", BeEmpty()), HaveField("Status.Namespace.Name", namespace)))
 	before := w.versions(namespace)
 
 	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.Banned = true }))).To(Equal("applied"))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.Plan.Changes",
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Plan.Changes",
 		ConsistOf("delete RoleBinding "+namespace+"/clerk-admin")))
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		HaveField("DeletionTimestamp", Not(BeNil())),
 		HaveField("Status.Plan.Changes", ConsistOf(
 			"delete RoleBinding "+namespace+"/clerk-admin", "delete Namespace "+namespace))))
@@ -78,5 +78,5 @@ func TestObserve_leavesTenantsAsTheyAre(t *testing.T) {
 
 	changeByHand(w, instance, func(i *clerkv1alpha1.ClerkInstance) { i.Spec.Mode = clerkv1alpha1.ModeEnforce })
 	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())
-	w.Eventually(w.gone(organizationObject(o.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 }

@@ -32,9 +32,9 @@ func (w *world) forUser(id string, change ...func(*clerkv1alpha1.ClerkTenantClas
 // personal waits for a user to have a namespace of the user's own, and returns its name.
 func (w *world) personal(id string) string {
 	w.t.Helper()
-	w.Eventually(stored(w, userObject(id))).Should(
+	w.Eventually(stored(w, w.userObject(id))).Should(
 		haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
-	return get(w, userObject(id)).Status.Namespace.Name
+	return get(w, w.userObject(id)).Status.Namespace.Name
 }
 
 func TestPersonal_aUserHasANamespaceAlone(t *testing.T) {
@@ -44,7 +44,7 @@ func TestPersonal_aUserHasANamespaceAlone(t *testing.T) {
 	name := w.personal(u.ID)
 	w.Eventually(w.level(u.ID, name)).Should(Equal(edit))
 	w.Expect(w.levelOf(other.ID, name)).To(Equal(none))
-	w.Expect(get(w, userObject(other.ID)).Status.Namespace.Name).To(BeEmpty())
+	w.Expect(get(w, w.userObject(other.ID)).Status.Namespace.Name).To(BeEmpty())
 	w.Expect(get(w, namespaceObject(name)).Labels).To(And(
 		HaveKeyWithValue(clerkv1alpha1.LabelUserID, u.ID), Not(HaveKey(clerkv1alpha1.LabelOrganizationID)),
 		HaveKeyWithValue("pod-security.kubernetes.io/enforce", "restricted")))
@@ -54,13 +54,13 @@ func TestPersonal_aUserHasANamespaceAlone(t *testing.T) {
 
 	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.Banned = true }))).To(Equal("applied"))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))
-	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
 	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.Banned = false }))).To(Equal("applied"))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(edit))
 
 	w.happen("user.deleted", payload.Deleted("user", u.ID))
 	w.Eventually(w.gone(namespaceObject(name))).Should(BeTrue())
-	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.userObject(u.ID))).Should(BeTrue())
 }
 
 // guardrailsOf are the managed objects that a class of forUser leads to.
@@ -92,11 +92,11 @@ func TestPersonal_theNamespaceOutlivesTheGrace(t *testing.T) {
 	w.happen("user.deleted", payload.Deleted("user", u.ID))
 	w.Eventually(w.level(u.ID, shared)).Should(Equal(none))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))
-	w.Eventually(stored(w, userObject(u.ID))).Should(And(
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(And(
 		HaveField("DeletionTimestamp", Not(BeNil())), beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting)))
 	w.Consistently(stored(w, namespaceObject(name))).Should(HaveField("DeletionTimestamp", BeNil()))
-	w.annotate(userObject(u.ID), clerkv1alpha1.AnnotationRetain, "true")
-	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.annotate(w.userObject(u.ID), clerkv1alpha1.AnnotationRetain, "true")
+	w.Eventually(w.gone(w.userObject(u.ID))).Should(BeTrue())
 	w.Expect(get(w, namespaceObject(name)).DeletionTimestamp).To(BeNil())
 }
 
@@ -108,7 +108,7 @@ func TestPersonal_withoutAClassThereIsNone(t *testing.T) {
 	w.Eventually(w.level(u.ID, name)).Should(Equal(edit))
 	w.Expect(suite.client.Delete(t.Context(), class)).To(Succeed())
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))
-	w.Eventually(stored(w, userObject(u.ID))).Should(And(
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(And(
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)))
 	w.Expect(get(w, namespaceObject(name)).DeletionTimestamp).To(BeNil())
@@ -124,13 +124,13 @@ func TestPersonal_anExpressionThatCannotTellIsToldOf(t *testing.T) {
 		return HaveField("Status.Conditions", ContainElement(HaveField("Message", And(
 			ContainSubstring(object), ContainSubstring("it reads a key that is not there")))))
 	}
-	w.Eventually(stored(w, userObject(u.ID))).Should(And(
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(And(
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive), told("ClerkTenantClass "+class.Name),
 		haveCondition(clerkv1alpha1.ConditionNamespaceReady, metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass)))
 	w.Eventually(stored(w, class)).Should(told(u.ID))
 
 	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.PublicMetadata = map[string]any{"tier": "silver"} }))).To(Equal("applied"))
-	w.Eventually(stored(w, userObject(u.ID))).Should(HaveField("Status.Conditions", HaveLen(1)))
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(HaveField("Status.Conditions", HaveLen(1)))
 	w.Eventually(stored(w, class)).Should(HaveField("Status.Conditions", ContainElement(HaveField("Message", "the class can be used"))))
 }
 
@@ -142,8 +142,8 @@ func TestPersonal_aUserDeletedByHandComesBackToTheNamespace(t *testing.T) {
 	w.Eventually(w.level(u.ID, name)).Should(Equal(edit))
 	uid := get(w, namespaceObject(name)).UID
 
-	w.Expect(suite.client.Delete(t.Context(), userObject(u.ID))).To(Succeed())
-	w.Eventually(w.gone(userObject(u.ID))).Should(BeTrue())
+	w.Expect(suite.client.Delete(t.Context(), w.userObject(u.ID))).To(Succeed())
+	w.Eventually(w.gone(w.userObject(u.ID))).Should(BeTrue())
 	w.Eventually(w.level(u.ID, name)).Should(Equal(none))
 	w.Consistently(stored(w, namespaceObject(name))).Should(HaveField("DeletionTimestamp", BeNil()), "it is not deleted in Clerk")
 	w.happen("user.updated", u.Data())
@@ -158,8 +158,8 @@ func TestPersonal_whoIsBannedIsMadeNone(t *testing.T) {
 	u.Banned = true
 	w.happen("user.created", u.Data())
 	class := w.forUser(u.ID, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
-	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
-	w.Consistently(stored(w, userObject(u.ID))).Should(HaveField("Status.Namespace.Name", BeEmpty()))
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
+	w.Consistently(stored(w, w.userObject(u.ID))).Should(HaveField("Status.Namespace.Name", BeEmpty()))
 	w.Expect(w.deliver(w.updateUser(&u, func(u *payload.User) { u.Banned = false }))).To(Equal("applied"))
 	w.personal(u.ID)
 	w.Eventually(stored(w, class)).Should(HaveField("Status.Tenants", HaveValue(BeEquivalentTo(1))))
@@ -172,8 +172,8 @@ func TestPersonal_aFailureIsToldOnce(t *testing.T) {
 	w.forUser(u.ID, func(class *clerkv1alpha1.ClerkTenantClass) {
 		class.Spec.Secrets = []clerkv1alpha1.ClerkTenantClassSecret{{Name: "not-there"}}
 	})
-	w.Eventually(stored(w, userObject(u.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretNotShared))
-	before := get(w, userObject(u.ID)).Status
-	w.annotate(userObject(u.ID), "example.com/look", "again")
-	w.Consistently(stored(w, userObject(u.ID))).Should(HaveField("Status", before))
+	w.Eventually(stored(w, w.userObject(u.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretNotShared))
+	before := get(w, w.userObject(u.ID)).Status
+	w.annotate(w.userObject(u.ID), "example.com/look", "again")
+	w.Consistently(stored(w, w.userObject(u.ID))).Should(HaveField("Status", before))
 }

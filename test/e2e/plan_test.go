@@ -58,7 +58,7 @@ func TestPlan_anUpgradeInClerkRaisesTheQuota(t *testing.T) {
 	item := w.subscribed(o, payload.NewID("csub_item"), "pro", "active", 2000)
 	w.happen("subscriptionItem.active", item.Data())
 	w.Eventually(w.podsOf(namespace)).Should(Equal("50"))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.TenantClass", pro.Name))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.TenantClass", pro.Name))
 	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(admin))
 
 	active := w.event("subscriptionItem.updated", item.Data())
@@ -69,13 +69,13 @@ func TestPlan_anUpgradeInClerkRaisesTheQuota(t *testing.T) {
 	item.Status, item.UpdatedAt = "ended", w.tick()
 	w.happen("subscriptionItem.ended", item.Data())
 	w.Eventually(w.podsOf(namespace)).Should(Equal("5"))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(HaveField("Status.TenantClass", free.Name))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.TenantClass", free.Name))
 	w.Expect(w.deliver(active)).To(Equal("unchanged"), "an older state of the item changes nothing")
 	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(admin))
 
 	o.Name, o.UpdatedAt = "Renamed", w.tick()
 	w.happen("organization.updated", o.Data())
-	w.Expect(get(w, organizationObject(o.ID)).Spec.Billing.Items).To(HaveLen(1), "the mirror leaves what is known of plans")
+	w.Expect(get(w, w.organizationObject(o.ID)).Spec.Billing.Items).To(HaveLen(1), "the mirror leaves what is known of plans")
 }
 
 func TestPlan_isAskedForAgainUntilThePayerIsThere(t *testing.T) {
@@ -92,6 +92,6 @@ func TestPlan_isAskedForAgainUntilThePayerIsThere(t *testing.T) {
 
 	w.happen("organization.created", o.Data())
 	w.Expect(w.attempt(m)).To(Equal("applied"))
-	w.Expect(get(w, organizationObject(o.ID)).Spec.Billing).To(And(HaveField("Plan", "pro"), HaveField("Status", BeEquivalentTo("Active"))))
+	w.Expect(get(w, w.organizationObject(o.ID)).Spec.Billing).To(And(HaveField("Plan", "pro"), HaveField("Status", BeEquivalentTo("Active"))))
 	w.Expect(w.attempt(m)).To(Equal("unchanged"))
 }

@@ -142,7 +142,7 @@ func TestStatusCodes_ofWhatIsNotVerified(t *testing.T) {
 	} {
 		t.Run(tc.about, func(t *testing.T) { tc.request.wantAnswer(t, http.StatusBadRequest, p.user.ID, p.user.Email) })
 	}
-	w.Expect(w.gone(userObject(p.user.ID))()).To(BeTrue())
+	w.Expect(w.gone(w.userObject(p.user.ID))()).To(BeTrue())
 }
 
 func TestStatusCodes_ofWhatCannotBeReceived(t *testing.T) {
@@ -171,7 +171,7 @@ func TestStatusCodes_ofWhatCannotBeReceived(t *testing.T) {
 	} {
 		t.Run(tc.about, func(t *testing.T) { tc.request.wantAnswer(t, tc.want, p.user.ID, p.user.Email) })
 	}
-	w.Expect(w.gone(userObject(p.user.ID))()).To(BeTrue())
+	w.Expect(w.gone(w.userObject(p.user.ID))()).To(BeTrue())
 }
 
 // wantAnswer makes a request, and checks the answer's code and that it says nothing more than that.

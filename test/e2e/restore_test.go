@@ -32,16 +32,16 @@ func TestRestore_landsOnTheSameNamespaces(t *testing.T) {
 	o, namespace := w.tenant("restored")
 	u := w.memberOf(o, namespace)
 	uid := get(w, namespaceObject(namespace)).UID
-	before := get(w, organizationObject(o.ID)).UID
+	before := get(w, w.organizationObject(o.ID)).UID
 
 	restart := w.withoutManager()
-	w.lose(organizationObject(o.ID))
+	w.lose(w.organizationObject(o.ID))
 	restart()
 	o.Slug, o.UpdatedAt = "renamed-meanwhile", w.tick()
 	w.happen("organization.updated", o.Data())
 
 	w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
-	restored := get(w, organizationObject(o.ID))
+	restored := get(w, w.organizationObject(o.ID))
 	w.Expect(restored.UID).NotTo(Equal(before))
 	w.Eventually(stored(w, namespaceObject(namespace))).Should(And(
 		HaveField("UID", uid),
@@ -67,7 +67,7 @@ func TestRestore_takesARestoredNamespace(t *testing.T) {
 	restored := get(w, namespaceObject(name))
 	restart()
 
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned),
 		HaveField("Status.Namespace.UID", restored.UID)))
 	w.Eventually(w.level(u.ID, name)).Should(Equal(admin))

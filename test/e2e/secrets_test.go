@@ -25,9 +25,9 @@ func TestTenantSecrets_areWrittenAgainOnRequest(t *testing.T) {
 	changeByHand(w, w.secretOf(namespace), func(s *corev1.Secret) { s.Data["CLERK_ORGANIZATION_ID"] = []byte("org_other") })
 	w.Expect(suite.client.Delete(t.Context(), get(w, copied))).To(Succeed())
 
-	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationResyncRequestedAt, "now")
+	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationResyncRequestedAt, "now")
 	w.Eventually(func() map[string]string { return text(w.secretOf(namespace)) }).Should(HaveKeyWithValue("CLERK_ORGANIZATION_ID", o.ID))
 	w.Eventually(stored(w, copied)).Should(HaveField("Data", before))
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(
 		HaveField("Annotations", Not(HaveKey(clerkv1alpha1.AnnotationResyncRequestedAt))))
 }

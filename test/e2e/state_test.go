@@ -67,9 +67,9 @@ func beReady(status metav1.ConditionStatus, reason string) types.GomegaMatcher {
 // provisioned waits for an organization to be a tenant, and returns its namespace's name.
 func (w *world) provisioned(organizationID string) string {
 	w.t.Helper()
-	w.Eventually(stored(w, organizationObject(organizationID))).
+	w.Eventually(stored(w, w.organizationObject(organizationID))).
 		Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned))
-	return get(w, organizationObject(organizationID)).Status.Namespace.Name
+	return get(w, w.organizationObject(organizationID)).Status.Namespace.Name
 }
 
 // What a user may do in a namespace, as the API server answers.

@@ -23,23 +23,23 @@ func TestSuspension_ofOneTenantTakesAccessAndKeepsData(t *testing.T) {
 	stays := w.memberOf(other, otherNamespace)
 	uid := get(w, namespaceObject(namespace)).UID
 
-	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationSuspend, "true")
+	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationSuspend, "true")
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 	w.Eventually(w.bindings(namespace)).Should(BeEmpty())
-	w.Eventually(stored(w, organizationObject(o.ID))).Should(And(
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(And(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended),
 		haveCondition(clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended)))
-	w.Eventually(stored(w, membershipObject(m.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
+	w.Eventually(stored(w, w.membershipObject(m.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
 	late := w.user()
 	w.join(late, o, "org:admin")
 	w.Consistently(w.level(late.ID, namespace)).Should(Equal(none), "nor does anybody get access who joins meanwhile")
 	w.Expect(get(w, namespaceObject(namespace)).UID).To(Equal(uid))
 	w.Expect(w.levelOf(stays.ID, otherNamespace)).To(Equal(admin))
 
-	w.annotate(organizationObject(o.ID), clerkv1alpha1.AnnotationSuspend, "false")
+	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationSuspend, "false")
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
 	w.Eventually(w.level(late.ID, namespace)).Should(Equal(admin))
-	w.Eventually(stored(w, membershipObject(m.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
+	w.Eventually(stored(w, w.membershipObject(m.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonBound))
 }
 
 func TestSuspension_ofAnInstanceIsOfAllItsTenants(t *testing.T) {
@@ -56,9 +56,9 @@ func TestSuspension_ofAnInstanceIsOfAllItsTenants(t *testing.T) {
 	w.class([]string{fresh.ID})
 	w.happen("organization.created", fresh.Data())
 	for _, id := range []string{o.ID, fresh.ID} {
-		w.Eventually(stored(w, organizationObject(id))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
+		w.Eventually(stored(w, w.organizationObject(id))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended))
 	}
-	w.Consistently(stored(w, organizationObject(fresh.ID))).Should(HaveField("Status.Namespace.Name", BeEmpty()))
+	w.Consistently(stored(w, w.organizationObject(fresh.ID))).Should(HaveField("Status.Namespace.Name", BeEmpty()))
 	w.Expect(w.levelOf(stays.ID, elsewhereNamespace)).To(Equal(admin))
 
 	changeByHand(w, instance, func(i *clerkv1alpha1.ClerkInstance) { i.Spec.Suspend = nil })

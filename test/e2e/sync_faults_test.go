@@ -342,6 +342,6 @@ func TestSync_deletesNothingThatCameFromAnotherInstanceMeanwhile(t *testing.T) {
 	close(gate)
 	b.synced()
 	b.resync()
-	w.Expect(w.gone(userObject(u.ID))()).To(Equal(ignored), "what was stored stays")
+	w.Expect(w.gone(w.userObject(u.ID))()).To(Equal(ignored), "what was stored stays")
 	w.Expect(w.tombstones(u.ID)()).To(BeEmpty())
 }

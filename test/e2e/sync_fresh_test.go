@@ -61,8 +61,8 @@ func TestSync_repairsNothingThatAWebhookStillBrings(t *testing.T) {
 	b.tell()
 	w.Eventually(stored(w, b.instance)).Should(HaveField("Status.Sync.LastRequest", request))
 	w.Expect(get(w, b.instance)).To(haveCondition(clerkv1alpha1.ConditionFresh, metav1.ConditionTrue, clerkv1alpha1.ReasonUpToDate))
-	get(w, userObject(created.ID))
-	w.Expect(get(w, userObject(renamed.ID)).Spec.FirstName).To(Equal("Ada"))
+	get(w, w.userObject(created.ID))
+	w.Expect(get(w, w.userObject(renamed.ID)).Spec.FirstName).To(Equal("Ada"))
 	w.wantLevels(members, none, admin, edit)
 }
 
@@ -90,7 +90,7 @@ func TestSync_readsEverythingAfterADeliveryThatCannotBeUsed(t *testing.T) {
 	w.Consistently(w.level(leaver, members.namespace)).Should(Equal(admin), "only a full sync finds what is gone")
 
 	w.Expect(w.deliver(w.event("user.deleted", map[string]any{"object": "user", "deleted": true}))).To(Equal("ignored"))
-	w.wantBuried(userObject(leaver), leaver)
+	w.wantBuried(w.userObject(leaver), leaver)
 	w.wantLevels(members, none)
 }
 

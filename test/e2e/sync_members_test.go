@@ -36,7 +36,7 @@ func TestSyncMembers_mirrorsNobodyElse(t *testing.T) {
 		loner, members = c.CreateUser(clerkfake.User{}), w.team(c, "org:admin", "org:guest")
 	}, membersOnly)
 	b.synced()
-	w.Expect(b.mirrored()).To(And(HaveLen(5), Not(HaveKey(clerk.ObjectName(loner.ID)))))
+	w.Expect(b.mirrored()).To(And(HaveLen(5), Not(HaveKey(clerk.ObjectName(w.instanceName, loner.ID)))))
 	b.provide(members)
 
 	newcomer := b.clerk.CreateUser(clerkfake.User{})
@@ -45,7 +45,7 @@ func TestSyncMembers_mirrorsNobodyElse(t *testing.T) {
 		w.Expect(w.attempt(event.Message)).To(Equal("ignored"), event.Type)
 	}
 	for _, id := range []string{newcomer.ID, loner.ID} {
-		w.Expect(w.gone(userObject(id))()).To(BeTrue())
+		w.Expect(w.gone(w.userObject(id))()).To(BeTrue())
 	}
 	b.clerk.UpdateUser(members.users[0].ID, func(u *clerkfake.User) { u.Banned = true })
 	b.tell()
@@ -62,10 +62,10 @@ func TestSyncMembers_readsWhoJoinsAndForgetsWhoLeaves(t *testing.T) {
 
 	w.Expect(b.clerk.RemoveMember(first.ID)).To(Succeed())
 	b.tell()
-	w.wantBuried(membershipObject(first.ID), first.ID)
+	w.wantBuried(w.membershipObject(first.ID), first.ID)
 	w.wantLevels(members, admin, none)
 	b.resync()
-	w.Eventually(w.gone(userObject(joining.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.userObject(joining.ID))).Should(BeTrue())
 	w.Expect(w.tombstones(joining.ID)()).To(BeEmpty(), "the user exists")
 	w.Expect(get(w, b.instance)).To(haveCondition(clerkv1alpha1.ConditionFresh, metav1.ConditionTrue, clerkv1alpha1.ReasonUpToDate))
 
@@ -73,7 +73,7 @@ func TestSyncMembers_readsWhoJoinsAndForgetsWhoLeaves(t *testing.T) {
 	w.Expect(err).NotTo(HaveOccurred())
 	b.tell()
 	w.wantLevels(members, admin, edit)
-	w.Expect(get(w, userObject(joining.ID)).Spec.Email).To(Equal(joining.Email))
+	w.Expect(get(w, w.userObject(joining.ID)).Spec.Email).To(Equal(joining.Email))
 }
 
 func TestSyncMembers_canBeSwitchedOnAndOff(t *testing.T) {
@@ -94,7 +94,7 @@ func TestSyncMembers_canBeSwitchedOnAndOff(t *testing.T) {
 		mirror clerkv1alpha1.UserMirror
 		want   []string
 	}{
-		{clerkv1alpha1.UserMirrorMembers, without(all, clerk.ObjectName(loner.ID))},
+		{clerkv1alpha1.UserMirrorMembers, without(all, clerk.ObjectName(w.instanceName, loner.ID))},
 		{clerkv1alpha1.UserMirrorAll, all},
 	} {
 		changeByHand(w, b.instance, func(i *clerkv1alpha1.ClerkInstance) { i.Spec.Users.Mirror = tc.mirror })

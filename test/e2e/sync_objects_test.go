@@ -40,11 +40,11 @@ func TestSyncObject_isReadOnRequest(t *testing.T) {
 	})
 	full := get(w, b.instance).Status.Sync
 
-	w.read(userObject(user.ID))
-	w.Expect(get(w, userObject(user.ID)).Spec).To(And(HaveField("FirstName", "Ada"), HaveField("Banned", HaveValue(BeTrue()))))
-	w.read(organizationObject(members.ID))
-	w.Expect(get(w, organizationObject(members.ID)).Spec.Name).To(Equal("Acme Ltd."))
-	w.read(membershipObject(membership.ID))
+	w.read(w.userObject(user.ID))
+	w.Expect(get(w, w.userObject(user.ID)).Spec).To(And(HaveField("FirstName", "Ada"), HaveField("Banned", HaveValue(BeTrue()))))
+	w.read(w.organizationObject(members.ID))
+	w.Expect(get(w, w.organizationObject(members.ID)).Spec.Name).To(Equal("Acme Ltd."))
+	w.read(w.membershipObject(membership.ID))
 	w.wantLevels(members, none, edit)
 	w.Expect(get(w, b.instance).Status.Sync).To(Equal(full), "nothing else was read")
 }
@@ -59,16 +59,16 @@ func TestSyncObject_isDeletedOnRequestIfItIsGone(t *testing.T) {
 		c.DeleteUser(deleted)
 		w.Expect(c.RemoveMember(left)).To(Succeed())
 	})
-	for _, object := range []client.Object{userObject(deleted), membershipObject(left)} {
+	for _, object := range []client.Object{w.userObject(deleted), w.membershipObject(left)} {
 		w.annotate(object, clerkv1alpha1.AnnotationResyncRequestedAt, "now")
 	}
-	w.wantBuried(userObject(deleted), deleted)
-	w.wantBuried(membershipObject(left), left)
+	w.wantBuried(w.userObject(deleted), deleted)
+	w.wantBuried(w.membershipObject(left), left)
 	w.wantLevels(members, none, none, edit)
 
 	b.quietly(func(c *clerkfake.Clerk) { c.DeleteOrganization(members.ID) })
-	w.annotate(organizationObject(members.ID), clerkv1alpha1.AnnotationResyncRequestedAt, "now")
-	w.wantBuried(organizationObject(members.ID), members.ID)
+	w.annotate(w.organizationObject(members.ID), clerkv1alpha1.AnnotationResyncRequestedAt, "now")
+	w.wantBuried(w.organizationObject(members.ID), members.ID)
 	w.wantLevels(members, none, none, none)
 }
 
@@ -76,7 +76,7 @@ func TestSyncObject_staysWhenItIsNotProvenToBeGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	b, members := w.staffed([]string{"org:admin", "org:guest"})
-	user, membership := userObject(members.users[0].ID), membershipObject(members.memberships[1].ID)
+	user, membership := w.userObject(members.users[0].ID), w.membershipObject(members.memberships[1].ID)
 	before := b.mirrored()
 
 	b.clerk.Inject(clerkfake.Fault{Skip: func(id string) bool { return id == members.memberships[1].ID }})
@@ -103,11 +103,11 @@ func TestSyncObject_cannotBeReadWithoutABackendAPI(t *testing.T) {
 	w := newWorld(t)
 	w.ownInstance()
 	u := w.user()
-	spec := get(w, userObject(u.ID)).Spec
-	w.read(userObject(u.ID))
-	w.Eventually(w.told(userObject(u.ID))).Should(ContainElement(
+	spec := get(w, w.userObject(u.ID)).Spec
+	w.read(w.userObject(u.ID))
+	w.Eventually(w.told(w.userObject(u.ID))).Should(ContainElement(
 		"Warning NoBackendAPI: the ClerkInstance has no backendAPI to read the object from"))
-	w.Expect(get(w, userObject(u.ID)).Spec).To(Equal(spec))
+	w.Expect(get(w, w.userObject(u.ID)).Spec).To(Equal(spec))
 }
 
 // A user's own event has half a minute to arrive.
@@ -125,18 +125,18 @@ func TestSyncObject_ofAMemberIsThere(t *testing.T) {
 	w.Expect(err).NotTo(HaveOccurred())
 	members.users = append(members.users, late)
 	b.tell()
-	w.Eventually(stored(w, membershipObject(membership.ID))).
+	w.Eventually(stored(w, w.membershipObject(membership.ID))).
 		Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonWaitingForUser))
 
-	deleted := get(w, userObject(members.users[0].ID))
-	w.kubectl("delete", "clerkuser", clerk.ObjectName(deleted.Spec.UserID), "--timeout=60s")
+	deleted := get(w, w.userObject(members.users[0].ID))
+	w.kubectl("delete", "clerkuser", clerk.ObjectName(w.instanceName, deleted.Spec.UserID), "--timeout=60s")
 	w.wantLevels(members, none, none)
 	full := get(w, b.instance).Status.Sync
 
 	b.clerk.ClearFaults()
 	close(gate)
 	w.wantLevels(members, admin, view)
-	joined, came := get(w, membershipObject(membership.ID)), get(w, userObject(late.ID))
+	joined, came := get(w, w.membershipObject(membership.ID)), get(w, w.userObject(late.ID))
 	w.Expect(came.Spec.Email).To(Equal("late@example.com"))
 	w.Expect(came.CreationTimestamp.Sub(joined.CreationTimestamp.Time)).To(BeNumerically(">=", 30*time.Second))
 	w.Expect(get(w, deleted)).To(And(HaveField("UID", Not(Equal(deleted.UID))), HaveField("Spec.Email", deleted.Spec.Email)))
@@ -153,17 +153,17 @@ func TestSyncOrganization_comesWithAMembership(t *testing.T) {
 	w.join(u, o, "org:admin")
 	namespace := w.provisioned(o.ID)
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
-	w.Expect(get(w, organizationObject(o.ID)).Spec).To(And(HaveField("Name", o.Name), HaveField("Slug", o.Slug)))
+	w.Expect(get(w, w.organizationObject(o.ID)).Spec).To(And(HaveField("Name", o.Name), HaveField("Slug", o.Slug)))
 
 	older := o
 	o.Name, o.UpdatedAt = "Acme Ltd.", w.tick()
 	w.happen("organization.updated", o.Data())
-	spec := get(w, organizationObject(o.ID)).Spec
+	spec := get(w, w.organizationObject(o.ID)).Spec
 	w.Expect(spec.Name).To(Equal("Acme Ltd."))
 	for _, event := range []string{"organizationMembership.created", "organizationMembership.updated"} {
 		w.happen(event, w.newMembership(w.user(), older, "org:guest").Data())
 	}
-	w.Expect(get(w, organizationObject(o.ID)).Spec).To(Equal(spec), "what a membership carries can be older")
+	w.Expect(get(w, w.organizationObject(o.ID)).Spec).To(Equal(spec), "what a membership carries can be older")
 }
 
 func TestSyncOrganization_isNotBroughtBackByAMembership(t *testing.T) {
@@ -175,6 +175,6 @@ func TestSyncOrganization_isNotBroughtBackByAMembership(t *testing.T) {
 	w.Eventually(w.tombstones(o.ID)).Should(HaveLen(1))
 	m := w.newMembership(u, o, "org:admin")
 	w.Eventually(func() string { return w.deliver(w.event("organizationMembership.created", m.Data())) }).Should(Equal("stale"))
-	w.Consistently(w.gone(organizationObject(o.ID))).Should(BeTrue())
-	w.Expect(w.gone(membershipObject(m.ID))()).To(BeTrue())
+	w.Consistently(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
+	w.Expect(w.gone(w.membershipObject(m.ID))()).To(BeTrue())
 }

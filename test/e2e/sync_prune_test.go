@@ -82,7 +82,7 @@ func (w *world) newPopulation(c *clerkfake.Clerk) *population {
 func (p *population) some(n amounts) []string {
 	names := slices.Concat(p.users[:n.users], p.organizations[:n.organizations], p.memberships[:n.memberships])
 	for i, id := range names {
-		names[i] = clerk.ObjectName(id)
+		names[i] = clerk.ObjectName(w.instanceName, id)
 	}
 	return names
 }
@@ -186,7 +186,7 @@ func TestSync_releasesExactlyWhatIsHeld(t *testing.T) {
 	w.kubectl(b.release()...)
 	b.becomes(clerkv1alpha1.ConditionPruneHeld, metav1.ConditionFalse, clerkv1alpha1.ReasonNothingHeld)
 	for i := range 3 {
-		w.wantBuried(userObject(members.users[i].ID), members.users[i].ID)
+		w.wantBuried(w.userObject(members.users[i].ID), members.users[i].ID)
 	}
 	w.wantLevels(members, none, none, none, admin)
 	w.Expect(get(w, b.instance).Status.Sync).To(And(HaveField("HeldDeletions", BeEmpty()), HaveField("State", "Synced")))

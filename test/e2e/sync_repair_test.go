@@ -34,8 +34,8 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, view)
-			b.wantBuried(membershipObject(t.memberships[0].ID), t.memberships[0].ID)
-			b.Expect(b.gone(userObject(t.users[0].ID))()).To(BeFalse())
+			b.wantBuried(w.membershipObject(t.memberships[0].ID), t.memberships[0].ID)
+			b.Expect(b.gone(w.userObject(t.users[0].ID))()).To(BeFalse())
 		},
 	},
 	{
@@ -48,7 +48,7 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, view, view)
-			b.wantBuried(membershipObject(t.memberships[0].ID), t.memberships[0].ID)
+			b.wantBuried(w.membershipObject(t.memberships[0].ID), t.memberships[0].ID)
 		},
 	},
 	{
@@ -67,7 +67,7 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, view)
-			b.Eventually(stored(b.world, userObject(t.users[0].ID))).
+			b.Eventually(stored(b.world, w.userObject(t.users[0].ID))).
 				Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
 		},
 	},
@@ -80,7 +80,7 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, admin, view)
-			b.Expect(get(b.world, userObject(t.users[0].ID)).Spec).To(And(
+			b.Expect(get(b.world, w.userObject(t.users[0].ID)).Spec).To(And(
 				HaveField("FirstName", "Ada"), HaveField("Email", "ada@example.com"), HaveField("EmailVerified", HaveValue(BeTrue()))))
 			b.Eventually(func() string { return text(b.secretOf(t.namespace))["CLERK_ORGANIZATION_NAME"] }).Should(Equal("Acme Ltd."))
 		},
@@ -88,7 +88,7 @@ var lost = []struct {
 	{
 		about: "a membership is deleted here and not in Clerk",
 		happen: func(w *world, _ *clerkfake.Clerk, t *team) error {
-			object := membershipObject(t.memberships[0].ID)
+			object := w.membershipObject(t.memberships[0].ID)
 			w.Expect(suite.client.Delete(w.t.Context(), object)).To(Succeed())
 			w.Eventually(w.gone(object)).Should(BeTrue())
 			return nil
@@ -111,7 +111,7 @@ var lost = []struct {
 			return nil
 		},
 		want: func(b *backed, t *team) {
-			b.Expect(get(b.world, organizationObject(t.ID)).Spec.Billing).To(HaveField("Plan", "pro"))
+			b.Expect(get(b.world, w.organizationObject(t.ID)).Spec.Billing).To(HaveField("Plan", "pro"))
 		},
 	},
 	{
@@ -122,8 +122,8 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, view)
-			b.wantBuried(userObject(t.users[0].ID), t.users[0].ID)
-			b.Eventually(b.gone(membershipObject(t.memberships[0].ID))).Should(BeTrue())
+			b.wantBuried(w.userObject(t.users[0].ID), t.users[0].ID)
+			b.Eventually(b.gone(w.membershipObject(t.memberships[0].ID))).Should(BeTrue())
 		},
 	},
 	{
@@ -134,11 +134,11 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, none)
-			b.wantBuried(organizationObject(t.ID), t.ID)
+			b.wantBuried(w.organizationObject(t.ID), t.ID)
 			b.Eventually(b.gone(namespaceObject(t.namespace))).Should(BeTrue())
 			for i := range t.users {
-				b.Eventually(b.gone(membershipObject(t.memberships[i].ID))).Should(BeTrue())
-				b.Expect(b.gone(userObject(t.users[i].ID))()).To(BeFalse())
+				b.Eventually(b.gone(w.membershipObject(t.memberships[i].ID))).Should(BeTrue())
+				b.Expect(b.gone(w.userObject(t.users[i].ID))()).To(BeFalse())
 			}
 		},
 	},
@@ -195,18 +195,18 @@ func TestSync_takesAccessBeforeAUserGoes(t *testing.T) {
 	w := newWorld(t)
 	b, members := w.staffed([]string{"org:admin", "org:admin"})
 	leaver, stayer := members.users[0], members.users[1]
-	changeByHand(w, userObject(leaver.ID), func(u *clerkv1alpha1.ClerkUser) { u.Finalizers = append(u.Finalizers, holder) })
+	changeByHand(w, w.userObject(leaver.ID), func(u *clerkv1alpha1.ClerkUser) { u.Finalizers = append(u.Finalizers, holder) })
 
 	b.quietly(func(c *clerkfake.Clerk) { c.DeleteUser(leaver.ID) })
 	b.request()
-	w.Eventually(stored(w, userObject(leaver.ID))).Should(HaveField("Finalizers", ConsistOf(holder)))
+	w.Eventually(stored(w, w.userObject(leaver.ID))).Should(HaveField("Finalizers", ConsistOf(holder)))
 	w.Expect(w.bindings(members.namespace)()).To(Equal(map[string][]string{"admin": {"clerk:" + stayer.ID}}))
-	w.Expect(w.gone(membershipObject(members.memberships[0].ID))()).To(BeTrue())
+	w.Expect(w.gone(w.membershipObject(members.memberships[0].ID))()).To(BeTrue())
 	w.Expect(w.tombstones(leaver.ID)()).To(HaveLen(1))
 	w.Eventually(w.level(leaver.ID, members.namespace)).Should(Equal(none))
 
-	changeByHand(w, userObject(leaver.ID), func(u *clerkv1alpha1.ClerkUser) { u.Finalizers = nil })
-	w.Eventually(w.gone(userObject(leaver.ID))).Should(BeTrue())
+	changeByHand(w, w.userObject(leaver.ID), func(u *clerkv1alpha1.ClerkUser) { u.Finalizers = nil })
+	w.Eventually(w.gone(w.userObject(leaver.ID))).Should(BeTrue())
 	w.Expect(w.access(members)()).To(Equal(map[string]string{leaver.ID: none, stayer.ID: admin}))
 }
 
@@ -223,10 +223,10 @@ func TestSync_takesAccessBeforeAnOrganizationGoes(t *testing.T) {
 	b.request()
 	w.Eventually(stored(w, namespaceObject(members.namespace))).Should(HaveField("DeletionTimestamp", Not(BeNil())))
 	w.Expect(w.bindings(members.namespace)()).To(BeEmpty())
-	w.Expect(get(w, organizationObject(members.ID)).DeletionTimestamp).NotTo(BeNil())
+	w.Expect(get(w, w.organizationObject(members.ID)).DeletionTimestamp).NotTo(BeNil())
 	w.Eventually(w.level(members.users[0].ID, members.namespace)).Should(Equal(none))
 
 	changeByHand(w, holding, func(c *corev1.ConfigMap) { c.Finalizers = nil })
 	w.Eventually(w.gone(namespaceObject(members.namespace))).Should(BeTrue())
-	w.wantBuried(organizationObject(members.ID), members.ID)
+	w.wantBuried(w.organizationObject(members.ID), members.ID)
 }

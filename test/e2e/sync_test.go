@@ -42,7 +42,7 @@ func TestSync_backfillsWhatWasThereBefore(t *testing.T) {
 
 	b.clerk.Quietly(func() { b.clerk.DeleteUser(user.ID) })
 	instance = b.resync()
-	w.Eventually(w.gone(userObject(user.ID))).Should(BeTrue())
+	w.Eventually(w.gone(w.userObject(user.ID))).Should(BeTrue())
 	w.Eventually(w.level(user.ID, namespace)).Should(Equal(none))
 	w.Expect(instance).To(haveCondition(clerkv1alpha1.ConditionFresh, metav1.ConditionFalse, clerkv1alpha1.ReasonRepairsNeeded))
 }
@@ -65,7 +65,7 @@ func TestSync_canBeAddedAndTakenAway(t *testing.T) {
 		every(interval)(i)
 	})
 	b.synced()
-	w.wantBuried(userObject(leaver), leaver)
+	w.wantBuried(w.userObject(leaver), leaver)
 	w.wantLevels(members, admin, none)
 	b.becomes(clerkv1alpha1.ConditionFresh, metav1.ConditionTrue, clerkv1alpha1.ReasonUpToDate)
 	w.Expect(w.told(b.instance)()).NotTo(ContainElement(ContainSubstring("SyncOverdue")), "the instance is old, and its sync is not")
@@ -105,7 +105,7 @@ func TestSync_learnsWhoseEventsToBelieve(t *testing.T) {
 		w.instanceID = from
 		u := w.newUser()
 		w.Expect(w.deliver(w.event("user.created", u.Data()))).To(Equal(want), from)
-		w.Expect(w.gone(userObject(u.ID))()).To(Equal(want == "ignored"), from)
+		w.Expect(w.gone(w.userObject(u.ID))()).To(Equal(want == "ignored"), from)
 	}
 }
 

@@ -22,7 +22,7 @@ func TestClerkUser_isListedWithinAMoment(t *testing.T) {
 	u.Email = "ada@example.com"
 	w.happen("user.created", u.Data())
 
-	row := `(?m)^` + clerk.ObjectName(u.ID) + ` +ada@example\.com +Active +0 +True +[0-9]+s$`
+	row := `(?m)^` + clerk.ObjectName(w.instanceName, u.ID) + ` +ada@example\.com +Active +0 +True +[0-9]+s$`
 	w.Eventually(func() string { return w.kubectl("get", "clerkusers") }).Should(MatchRegexp(row))
 	for _, name := range []string{"cluser", "clerkuser.clerk-operator.dev"} {
 		w.Expect(w.kubectl("get", name)).To(MatchRegexp(row), name)

@@ -35,15 +35,15 @@ func versioned(instance string, updatedAt, eventTime int) string {
 type mirroredByHand struct{ userID, organizationID, membershipID string }
 
 func (m mirroredByHand) user(id, version string) string {
-	return manifest("ClerkUser", clerk.ObjectName(m.userID), "{userID: "+id+", "+version+"}")
+	return manifest("ClerkUser", clerk.ObjectName(w.instanceName, m.userID), "{userID: "+id+", "+version+"}")
 }
 
 func (m mirroredByHand) organization(id, version string) string {
-	return manifest("ClerkOrganization", clerk.ObjectName(m.organizationID), "{organizationID: "+id+", "+version+"}")
+	return manifest("ClerkOrganization", clerk.ObjectName(w.instanceName, m.organizationID), "{organizationID: "+id+", "+version+"}")
 }
 
 func (m mirroredByHand) membership(userID, version string) string {
-	return manifest("ClerkOrganizationMembership", clerk.ObjectName(m.membershipID),
+	return manifest("ClerkOrganizationMembership", clerk.ObjectName(w.instanceName, m.membershipID),
 		"{membershipID: "+m.membershipID+", organizationID: "+m.organizationID+", userID: "+userID+", "+version+"}")
 }
 
@@ -106,7 +106,7 @@ func TestValidation_ofTimesLeavesNoneThatTheOperatorCannotRead(t *testing.T) {
 	o, namespace := w.tenant("afterwards")
 	w.memberOf(o, namespace)
 	w.happen("user.created", payload.User{ID: m.userID, UpdatedAt: w.tick()}.Data())
-	w.Eventually(stored(w, userObject(m.userID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
+	w.Eventually(stored(w, w.userObject(m.userID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
 }
 
 func TestValidation_ofConfiguration(t *testing.T) {
@@ -167,7 +167,7 @@ func (w *world) wantRefused(manifest, want string) {
 func (w *world) deleteByHand(resourcesAndIDs ...string) {
 	w.t.Helper()
 	for pair := range slices.Chunk(resourcesAndIDs, 2) {
-		cmd := suite.cp.Kubectl(contextAfter(w.t), "delete", "--wait=false", "--ignore-not-found", pair[0], clerk.ObjectName(pair[1]))
+		cmd := suite.cp.Kubectl(contextAfter(w.t), "delete", "--wait=false", "--ignore-not-found", pair[0], clerk.ObjectName(w.instanceName, pair[1]))
 		out, err := cmd.CombinedOutput()
 		w.Expect(err).NotTo(HaveOccurred(), string(out))
 	}

@@ -45,6 +45,8 @@ type world struct {
 	t      *testing.T
 	now    time.Time
 	sender delivery.Sender
+	// instanceName is the name of the ClerkInstance.
+	instanceName string
 	// instanceID is what events say of where they are from.
 	instanceID string
 }
@@ -62,6 +64,8 @@ func newWorld(t *testing.T) *world {
 		t:      t,
 		now:    time.Now().Add(-time.Hour).Truncate(time.Millisecond),
 		sender: delivery.Sender{URL: suite.manager.URL + clerkv1alpha1.WebhookPath, Secret: signingSecret},
+
+		instanceName: clerkv1alpha1.DefaultInstanceName,
 	}
 }
 
@@ -193,7 +197,7 @@ func (w *world) ownInstance(change ...func(*clerkv1alpha1.ClerkInstance)) *clerk
 		f(instance)
 	}
 	w.create(instance)
-	w.instanceID = instance.Spec.InstanceID
+	w.instanceName, w.instanceID = name, instance.Spec.InstanceID
 	w.sender = delivery.Sender{URL: suite.manager.URL + clerkv1alpha1.WebhookPath + "/" + name, Secret: secret}
 	w.Eventually(stored(w, instance)).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonReceiving))
 	return instance
@@ -258,16 +262,16 @@ func newSigningSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte(rand.Text()))
 }
 
-func userObject(id string) *clerkv1alpha1.ClerkUser {
-	return &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+func (w *world) userObject(id string) *clerkv1alpha1.ClerkUser {
+	return &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instanceName, id)}}
 }
 
-func organizationObject(id string) *clerkv1alpha1.ClerkOrganization {
-	return &clerkv1alpha1.ClerkOrganization{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+func (w *world) organizationObject(id string) *clerkv1alpha1.ClerkOrganization {
+	return &clerkv1alpha1.ClerkOrganization{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instanceName, id)}}
 }
 
-func membershipObject(id string) *clerkv1alpha1.ClerkOrganizationMembership {
-	return &clerkv1alpha1.ClerkOrganizationMembership{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(id)}}
+func (w *world) membershipObject(id string) *clerkv1alpha1.ClerkOrganizationMembership {
+	return &clerkv1alpha1.ClerkOrganizationMembership{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instanceName, id)}}
 }
 
 func namespaceObject(name string) *corev1.Namespace {
