@@ -112,6 +112,17 @@ type ClerkTenantClassSpec struct {
 
 // ClerkTenantClassSelector selects organizations. Its parts are ANDed; an empty selector selects every organization.
 type ClerkTenantClassSelector struct {
+	// instanceNames are the names of the ClerkInstances whose organizations or users the class is for; absent means all.
+	// An ID is proof of nothing without its instance: name the instance where there are several.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	InstanceNames []string `json:"instanceNames,omitempty"`
+
 	// organizationIDs are the IDs of the organizations that the class is for.
 	// +optional
 	// +listType=set
@@ -279,7 +290,8 @@ type ClerkTenantClassDeletion struct {
 // ClerkTenantClassStatus is what the operator makes of the class.
 // +kubebuilder:validation:MinProperties=1
 type ClerkTenantClassStatus struct {
-	// conditions tell the state of the class. Known types: Ready, TenantsReady.
+	// conditions tell the state of the class. Known types: Ready, TenantsReady,
+	// InstancesSpecified.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -80,6 +80,9 @@ const (
 	ConditionAccessReady = "AccessReady"
 	// ConditionTenantsReady on a ClerkTenantClass is True when none of its tenants says that it is not as the class wants it.
 	ConditionTenantsReady = "TenantsReady"
+	// ConditionInstancesSpecified on a ClerkTenantClass is False when there are several ClerkInstances and the class does not
+	// name those that it is for. It is no part of Ready.
+	ConditionInstancesSpecified = "InstancesSpecified"
 	// ConditionSigningSecretsReady on a ClerkInstance is True when every listed signing secret can be used.
 	ConditionSigningSecretsReady = "SigningSecretsReady"
 	// ConditionBackendAPIReady on a ClerkInstance is True when Clerk answers the Backend API's key, and the key is of the
@@ -236,6 +239,11 @@ const (
 	ReasonRollingOut = "RollingOut"
 	// ReasonTenantsNotReady says that some tenants of the class are not as it wants them; the message names some.
 	ReasonTenantsNotReady = "TenantsNotReady"
+	// ReasonSpecified says that the class names the ClerkInstances that it is for, or that there is no more than one.
+	ReasonSpecified = "Specified"
+	// ReasonSeveralInstances says that there are several ClerkInstances and the class is for all of them; the message names
+	// some.
+	ReasonSeveralInstances = "SeveralInstances"
 	// ReasonInvalidExpression says that the class's expression is none, so that it selects nothing.
 	ReasonInvalidExpression = "InvalidExpression"
 	// ReasonRecorded says that the deletion is remembered.

@@ -314,14 +314,14 @@ func TestFull_deletesAsManyAsItMay(t *testing.T) {
 	}
 }
 
-// The tombstone's name is another instance's: the object goes, and it is told that it may come back.
+// The tombstone's name is that of an ID which differs in case only: the object goes, and it is told that it may come back.
 func TestFull_countsDeletionsThatTheClusterCannotRemember(t *testing.T) {
 	w := newWorld(t)
 	acme := w.tenant(2)
 	w.full()
 	id := acme.users[0].ID
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
-	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: "other", ID: id, DeletedAt: clerkv1alpha1.NewTimestamp(noon)}
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.config.Name, id)}}
+	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: w.config.Name, ID: otherCase(id), DeletedAt: clerkv1alpha1.NewTimestamp(noon)}
 	w.Expect(cluster.Create(t.Context(), tombstone)).To(Succeed())
 	w.clerk.DeleteUser(id)
 	run := w.full()

@@ -83,13 +83,13 @@ func TestRefresh_readsThePlan(t *testing.T) {
 
 // mirroredMembershipOf and mirroredOrganizationOf are as the cluster has them.
 func mirroredMembershipOf(w *world, m clerkfake.Membership) mirror.Object {
-	o, err := w.mirror.Get(w.t.Context(), clerk.KindMembership, m.ID)
+	o, err := w.mirror.Get(w.t.Context(), clerk.KindMembership, w.config.Name, m.ID)
 	w.Expect(err).NotTo(HaveOccurred())
 	return o
 }
 
 func mirroredOrganizationOf(w *world, id string) mirror.Object {
-	o, err := w.mirror.Get(w.t.Context(), clerk.KindOrganization, id)
+	o, err := w.mirror.Get(w.t.Context(), clerk.KindOrganization, w.config.Name, id)
 	w.Expect(err).NotTo(HaveOccurred())
 	return o
 }
@@ -152,12 +152,9 @@ func TestFetchUser(t *testing.T) {
 	w.states(absent, nobody)
 	w.Expect(fetch("../organizations")).NotTo(Succeed())
 
-	theirs := newWorld(t)
-	theirs.clerk.CreateUser(clerkfake.User{ID: nobody})
-	theirs.full()
-	w.clerk.CreateUser(clerkfake.User{ID: nobody})
-	w.Expect(fetch(nobody)).To(Succeed(), "what the cluster cannot hold no retry mends")
-	w.Expect(w.user(nobody).Spec.InstanceName).To(Equal(theirs.config.Name))
+	twin := w.clerk.CreateUser(clerkfake.User{ID: otherCase(user.ID)})
+	w.Expect(fetch(twin.ID)).To(Succeed(), "what the cluster cannot hold no retry mends")
+	w.Expect(w.user(user.ID).Spec.UserID).To(Equal(user.ID))
 
 	_, err := w.mirror.Delete(t.Context(), w.config.Name, user.ID, w.clock.Now())
 	w.Expect(err).NotTo(HaveOccurred())

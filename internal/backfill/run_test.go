@@ -83,7 +83,7 @@ func TestFull_repairsWhatWebhooksDidNotDeliver(t *testing.T) {
 	w.Expect(w.user(acme.users[0].ID).Spec.Banned).To(HaveValue(BeTrue()))
 	w.states(stored, joined.ID)
 	var membership clerkv1alpha1.ClerkOrganizationMembership
-	w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", acme.memberships[1].ID)}, &membership)).To(Succeed())
+	w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(w.config.Name, acme.memberships[1].ID)}, &membership)).To(Succeed())
 	w.Expect(membership.Spec.Role).To(Equal("org:admin"))
 	w.Expect(w.full().Repaired()).To(BeEmpty())
 }
@@ -396,7 +396,7 @@ func TestIncremental_readsWhatIsNew(t *testing.T) {
 	w.clerk.DeleteOrganization(gone.ID)
 	for _, id := range organizations { // as if nothing of them had ever been seen
 		o := &clerkv1alpha1.ClerkOrganization{}
-		w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, o)).To(Succeed())
+		w.Expect(cluster.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(w.config.Name, id)}, o)).To(Succeed())
 		o.Finalizers = nil
 		w.Expect(cluster.Update(t.Context(), o)).To(Succeed())
 		w.Expect(cluster.Delete(t.Context(), o)).To(Succeed())
@@ -503,14 +503,12 @@ func TestFull_mirrorsMembersOnly(t *testing.T) {
 func TestFull_leavesOutWhatTheClusterCannotHold(t *testing.T) {
 	w := newWorld(t)
 	acme := w.tenant(2)
-	theirs := newWorld(t)
-	theirs.clerk.CreateUser(clerkfake.User{ID: acme.users[0].ID, FirstName: "theirs"})
-	theirs.full()
+	twin := w.clerk.CreateUser(clerkfake.User{ID: otherCase(acme.users[0].ID), FirstName: "twin"})
+	w.deliver(twin)
 	run := w.full()
 	w.Expect(run.Outcome().Refused).To(Equal(1))
 	w.Expect(run.Outcome().Written).To(Equal(map[clerk.Kind]int{clerk.KindUser: 1, clerk.KindOrganization: 1, clerk.KindMembership: 2}))
-	w.Expect(w.user(acme.users[0].ID).Spec.InstanceName).To(Equal(theirs.config.Name))
-	w.Expect(w.user(acme.users[0].ID).Spec.FirstName).To(Equal("theirs"))
+	w.Expect(w.user(acme.users[0].ID).Spec.UserID).To(Equal(twin.ID))
 }
 
 // An instance may have no organizations at all, which is not a listing that fails.

@@ -242,7 +242,7 @@ func (w *world) state(id string) state {
 	w.t.Helper()
 	kind, _ := clerk.KindOf(id)
 	object, tombstone := mirror.NewObject(kind), &clerkv1alpha1.ClerkTombstone{}
-	key := client.ObjectKey{Name: clerk.ObjectName("default", id)}
+	key := client.ObjectKey{Name: clerk.ObjectName(w.config.Name, id)}
 	err := cluster.Get(w.t.Context(), key, object)
 	w.Expect(client.IgnoreNotFound(err)).To(Succeed())
 	buried := cluster.Get(w.t.Context(), key, tombstone)
@@ -271,7 +271,7 @@ func (w *world) states(want state, ids ...string) {
 func (w *world) user(id string) *clerkv1alpha1.ClerkUser {
 	w.t.Helper()
 	user := &clerkv1alpha1.ClerkUser{}
-	w.Expect(cluster.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", id)}, user)).To(Succeed())
+	w.Expect(cluster.Get(w.t.Context(), client.ObjectKey{Name: clerk.ObjectName(w.config.Name, id)}, user)).To(Succeed())
 	return user
 }
 
@@ -328,6 +328,9 @@ func membershipIDs(memberships []clerkfake.Membership) []string {
 
 // newUserID is the ID of nobody.
 func newUserID() string { return payload.NewID("user") }
+
+// otherCase is another ID, whose object would have the same name.
+func otherCase(id string) string { return id[:len(id)-1] + strings.ToUpper(id[len(id)-1:]) }
 
 // decoded is a user of an event of now as the mirror takes it.
 func decoded(w *world, data map[string]any) *clerk.Object {

@@ -83,7 +83,7 @@ func expectStorable(g Gomega, object *clerk.Object) {
 	var got stored
 	g.Expect(json.Unmarshal(encoded, &got)).To(Succeed())
 
-	g.Expect(got.Metadata.Name).To(Equal(clerk.ObjectName("default", object.ID)))
+	g.Expect(got.Metadata.Name).To(Equal(clerk.ObjectName(object.InstanceName, object.ID)))
 	g.Expect(validation.IsDNS1123Subdomain(got.Metadata.Name)).To(BeEmpty())
 	g.Expect(got.Metadata.Labels).NotTo(BeEmpty())
 	for key, value := range got.Metadata.Labels {

@@ -68,4 +68,5 @@ func TestObjectName_foldsCaseAndUnderscore(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(clerk.ObjectName("default", userID)).To(Equal("user-2g7np7hrk0sn6kj5edmldaknl0s"))
 	g.Expect(clerk.ObjectName("default", membershipID)).To(Equal("orgmem-2g7npzyx3wv4ut5sr6qp7on8ml9"))
+	g.Expect(clerk.ObjectName("staging", membershipID)).To(Equal("staging.orgmem-2g7npzyx3wv4ut5sr6qp7on8ml9"))
 }

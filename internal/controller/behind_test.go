@@ -30,7 +30,7 @@ func holding(t *testing.T, objects ...client.Object) client.Client {
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
 }
 
-func TestIsDead_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
+func TestTombstoneOf_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
 	const id = "user_2behind"
 	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
 	tombstone.Spec.ID, tombstone.Spec.InstanceName = id, "default"
@@ -57,8 +57,8 @@ func TestIsDead_asksTheAPIServerBeforeAnythingIsDeleted(t *testing.T) {
 			if tc.deleting {
 				user.DeletionTimestamp = new(metav1.Now())
 			}
-			dead, err := (&base{client: reader(tc.cached), live: reader(tc.live)}).isDead(t.Context(), user, id)
-			NewWithT(t).Expect(dead, err).To(Equal(tc.want))
+			found, err := (&base{client: reader(tc.cached), live: reader(tc.live)}).tombstoneOf(t.Context(), user, id)
+			NewWithT(t).Expect(found != nil, err).To(Equal(tc.want))
 		})
 	}
 }
@@ -72,7 +72,7 @@ func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
 	user := &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName("default", id)}}
 	user.Spec.UserID, user.Spec.InstanceName = id, "default"
 	foreign := user.DeepCopy()
-	foreign.Spec.InstanceName = "another"
+	foreign.Name, foreign.Spec.InstanceName = clerk.ObjectName("another", id), "another"
 	needed := func(objects ...client.Object) (bool, error) {
 		cache := holding(t, objects...)
 		r := &ClerkTombstoneReconciler{mirror: mirror.New(cache, cache)}

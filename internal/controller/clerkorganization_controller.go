@@ -54,20 +54,18 @@ func (r *ClerkOrganizationReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	if err := r.client.Get(ctx, req.NamespacedName, organization); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if organization.DeletionTimestamp.IsZero() {
-		dead, err := r.isDead(ctx, organization, organization.Spec.OrganizationID)
-		if err != nil {
-			return ctrl.Result{}, err
-		}
-		if dead {
-			return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, organization)
-		}
+	tombstone, err := r.tombstoneOf(ctx, organization, organization.Spec.OrganizationID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if tombstone != nil && organization.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, organization)
 	}
 	before := organization.DeepCopy()
 	defer func() { result, err = r.finish(ctx, before, organization, result, err) }()
 
 	if !organization.DeletionTimestamp.IsZero() {
-		return r.reconcileDelete(ctx, organization)
+		return r.reconcileDelete(ctx, organization, tombstone)
 	}
 	if err := r.ensureFinalizer(ctx, organization, clerkv1alpha1.FinalizerOrganization); err != nil {
 		return ctrl.Result{}, err
@@ -93,24 +91,23 @@ func (r *ClerkOrganizationReconciler) reconcileNormal(
 	return outcome(err, ctrl.Result{RequeueAfter: resyncInterval})
 }
 
-// reconcileDelete takes access away at once, and the namespace after the grace.
+// reconcileDelete takes access away at once, and the namespace after the grace if Clerk deleted the organization. One that
+// was deleted here and not in Clerk comes back: its memberships and its namespace are kept, and found then.
 func (r *ClerkOrganizationReconciler) reconcileDelete(
-	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
+	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization, tombstone *clerkv1alpha1.ClerkTombstone,
 ) (ctrl.Result, error) {
 	organization.Status.ObservedGeneration = organization.Generation
-	return r.teardown(ctx, organization, func() error { return r.deleteMemberships(ctx, organization) },
-		func() error { return r.releaseFinalizer(ctx, organization, clerkv1alpha1.FinalizerOrganization) })
+	release := func() error { return r.releaseFinalizer(ctx, organization, clerkv1alpha1.FinalizerOrganization) }
+	if tombstone == nil {
+		return r.leave(ctx, organization, release)
+	}
+	return r.teardown(ctx, organization, tombstone, func() error { return r.deleteMemberships(ctx, organization) }, release)
 }
 
-// deleteMemberships cascades: Clerk does not promise an event for each membership of a deleted organization. When the
-// object alone was deleted, by hand, the memberships are still Clerk's and stay.
+// deleteMemberships cascades: Clerk does not promise an event for each membership of a deleted organization.
 func (r *ClerkOrganizationReconciler) deleteMemberships(
 	ctx context.Context, organization *clerkv1alpha1.ClerkOrganization,
 ) error {
-	dead, err := r.isDead(ctx, organization, organization.Spec.OrganizationID)
-	if err != nil || !dead {
-		return err
-	}
 	items, err := memberships(ctx, r.client,
 		client.MatchingFields{indexOrganizationID: organization.Spec.OrganizationID})
 	if err != nil {

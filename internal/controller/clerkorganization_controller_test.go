@@ -96,12 +96,13 @@ func TestOrganization_foreignNamespaceStaysUntouched(t *testing.T) {
 	w := newWorld(t)
 	class := w.class()
 	probe := &clerkv1alpha1.ClerkOrganization{}
-	probe.Spec.OrganizationID, probe.Spec.Slug = w.org.ID, w.org.Slug
+	probe.Spec.InstanceName, probe.Spec.OrganizationID, probe.Spec.Slug = w.instance, w.org.ID, w.org.Slug
 	foreign := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: tenant.NamespaceName(class.Spec.Namespace.Prefix, probe),
 		// What anybody who may create namespaces could write on theirs.
 		Labels: map[string]string{
 			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: w.org.ID,
+			clerkv1alpha1.LabelInstance: w.instance,
 		},
 	}}
 	w.Expect(suite.client.Create(t.Context(), foreign)).To(Succeed())

@@ -99,11 +99,11 @@ func (r *ClerkOrganizationMembershipReconciler) Reconcile(
 		return ctrl.Result{}, nil // it has no finalizer of ours
 	}
 	spec := &membership.Spec
-	dead, err := r.isDead(ctx, membership, spec.MembershipID, spec.OrganizationID, spec.UserID)
+	tombstone, err := r.tombstoneOf(ctx, membership, spec.MembershipID, spec.OrganizationID, spec.UserID)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if dead {
+	if tombstone != nil {
 		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, membership)
 	}
 	before := membership.DeepCopy()

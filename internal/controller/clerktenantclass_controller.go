@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -42,8 +43,24 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&clerkv1alpha1.ClerkTenantClass{}, builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkOrganization{}, tenantsOfClass()).
 		Watches(&clerkv1alpha1.ClerkUser{}, tenantsOfClass()).
+		Watches(&clerkv1alpha1.ClerkInstance{}, handler.EnqueueRequestsFromMapFunc(r.allClasses),
+			builder.WithPredicates(changed(func(client.Object) any { return nil }))). // how many there are
 		WithOptions(controllerOptions()).
 		Complete(r)
+}
+
+// allClasses leads from anything to every class.
+func (r *ClerkTenantClassReconciler) allClasses(ctx context.Context, _ client.Object) []reconcile.Request {
+	var classes clerkv1alpha1.ClerkTenantClassList
+	if err := r.client.List(ctx, &classes, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "Could not list classes")
+		return nil
+	}
+	requests := make([]reconcile.Request, len(classes.Items))
+	for i := range classes.Items {
+		requests[i].Name = classes.Items[i].Name
+	}
+	return requests
 }
 
 // countDelay is how long tenants of a class may come and go before they are counted: a count for each would be a write
@@ -115,6 +132,11 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	}
 	countTenants(class, owners)
 	tellOfTenants(class, owners)
+	var instances clerkv1alpha1.ClerkInstanceList
+	if err := r.client.List(ctx, &instances, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing ClerkInstances: %w", err)
+	}
+	tellOfInstances(class, instances.Items)
 	if err := r.selectors.Check(class); err != nil {
 		setReady(class, metav1.ConditionFalse, clerkv1alpha1.ReasonInvalidExpression,
 			fmt.Sprintf("spec.selector.expression selects nothing: %v", err))
@@ -183,6 +205,35 @@ func tellOfTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 		set(metav1.ConditionTrue, clerkv1alpha1.ReasonProvisioned, "no tenant says that it is not as the class wants it")
 	}
 }
+
+// tellOfInstances says whether a class leaves open which of several instances it is for. Each instance's signing secret can
+// then make tenants of the class, the least trusted one's, too.
+func tellOfInstances(class *clerkv1alpha1.ClerkTenantClass, instances []clerkv1alpha1.ClerkInstance) {
+	set := func(status metav1.ConditionStatus, reason, message string) {
+		setCondition(class, clerkv1alpha1.ConditionInstancesSpecified, status, reason, message)
+	}
+	selector := class.Spec.Selector
+	switch {
+	case selector == nil:
+		set(metav1.ConditionTrue, clerkv1alpha1.ReasonSpecified, "The class has no selector and selects nothing")
+	case len(selector.InstanceNames) > 0:
+		set(metav1.ConditionTrue, clerkv1alpha1.ReasonSpecified, "spec.selector.instanceNames names the instances of the class")
+	case len(instances) <= 1:
+		set(metav1.ConditionTrue, clerkv1alpha1.ReasonSpecified, "There is at most one ClerkInstance")
+	default:
+		names := make([]string, len(instances))
+		for i := range instances {
+			names[i] = instances[i].Name
+		}
+		slices.Sort(names)
+		set(metav1.ConditionFalse, clerkv1alpha1.ReasonSeveralInstances, fmt.Sprintf(
+			"The class is for all of %d ClerkInstances (%s); name the ones that you mean in spec.selector.instanceNames",
+			len(names), strings.Join(names[:min(len(names), maxInstancesNamed)], ", ")))
+	}
+}
+
+// maxInstancesNamed is how many instances a condition names.
+const maxInstancesNamed = 5
 
 // isHeld says whether a tenant is left as it is for now, whatever its class says.
 func isHeld(o owner) bool {

@@ -87,13 +87,14 @@ func expiry(tombstone *clerkv1alpha1.ClerkTombstone) time.Time {
 	return from.Add(tombstoneLifetime).Truncate(time.Second)
 }
 
-// isDead says whether any of the IDs, of an object or of what it cannot outlive, is deleted in Clerk. What is deleted for
-// that, or is being deleted, is asked of the API server: the cache may not have heard of a tombstone that was written
-// before the object was deleted, or that an administrator has removed.
-func (b *base) isDead(ctx context.Context, o mirror.Object, ids ...string) (bool, error) {
-	dead, err := mirror.Deleted(ctx, b.client, o.GetMirrored().InstanceName, ids...)
-	if err != nil || !dead && o.GetDeletionTimestamp().IsZero() {
-		return false, err
+// tombstoneOf returns the tombstone of any of the IDs, of an object or of what it cannot outlive; nil when none is deleted in
+// Clerk. What is deleted for that, or is being deleted, is asked of the API server: the cache may not have heard of a
+// tombstone that was written before the object was deleted, or that an administrator has removed.
+func (b *base) tombstoneOf(ctx context.Context, o mirror.Object, ids ...string) (*clerkv1alpha1.ClerkTombstone, error) {
+	instanceName := o.GetMirrored().InstanceName
+	tombstone, err := mirror.TombstoneOf(ctx, b.client, instanceName, ids...)
+	if err != nil || tombstone == nil && o.GetDeletionTimestamp().IsZero() {
+		return nil, err
 	}
-	return mirror.Deleted(ctx, b.live, o.GetMirrored().InstanceName, ids...)
+	return mirror.TombstoneOf(ctx, b.live, instanceName, ids...)
 }

@@ -84,11 +84,11 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if err := r.client.Get(ctx, req.NamespacedName, user); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	dead, err := r.isDead(ctx, user, user.Spec.UserID)
+	tombstone, err := r.tombstoneOf(ctx, user, user.Spec.UserID)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if dead && user.DeletionTimestamp.IsZero() {
+	if tombstone != nil && user.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, mirror.DeleteObject(ctx, r.client, user)
 	}
 	memberships, err := memberships(ctx, r.client, client.MatchingFields{indexUserID: user.Spec.UserID})
@@ -103,10 +103,10 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	defer func() { result, err = r.finish(ctx, before, user, result, err) }()
 
 	if !user.DeletionTimestamp.IsZero() {
-		if !dead {
+		if tombstone == nil {
 			memberships = nil // the user is deleted here and not in Clerk, where the memberships go on
 		}
-		return r.reconcileDelete(ctx, user, memberships, bindings, dead)
+		return r.reconcileDelete(ctx, user, tombstone, memberships, bindings)
 	}
 	if err := r.ensureFinalizer(ctx, user, clerkv1alpha1.FinalizerUser); err != nil {
 		return ctrl.Result{}, err
@@ -189,8 +189,8 @@ func reconcileUserStatus(
 // namespace away, and lets the user go when all bindings that name the user are gone, too. A user who is deleted here and
 // not in Clerk comes back: the namespace is kept, and found then.
 func (r *ClerkUserReconciler) reconcileDelete(
-	ctx context.Context, user *clerkv1alpha1.ClerkUser,
-	memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int, dead bool,
+	ctx context.Context, user *clerkv1alpha1.ClerkUser, tombstone *clerkv1alpha1.ClerkTombstone,
+	memberships []clerkv1alpha1.ClerkOrganizationMembership, bindings int,
 ) (ctrl.Result, error) {
 	remaining := 0
 	cascade := func() error {
@@ -216,10 +216,10 @@ func (r *ClerkUserReconciler) reconcileDelete(
 		return nil
 	}
 	user.Status.ObservedGeneration = user.Generation
-	if !dead {
+	if tombstone == nil {
 		return r.leave(ctx, user, release)
 	}
-	return r.teardown(ctx, user, cascade, release)
+	return r.teardown(ctx, user, tombstone, cascade, release)
 }
 
 // bindingsThatName counts the bindings that name a user in the namespaces of organizations and in the user's own. A binding

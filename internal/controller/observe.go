@@ -212,14 +212,16 @@ func (t *tenancy) observe(ctx context.Context, c *claim, granted tenant.Grants) 
 }
 
 // observeTeardown tells what would be deleted of a deleted owner's tenant, and says whether there is anything.
-func (t *tenancy) observeTeardown(ctx context.Context, o owner) (left bool, err error) {
+func (t *tenancy) observeTeardown(
+	ctx context.Context, o owner, tombstone *clerkv1alpha1.ClerkTombstone,
+) (left bool, err error) {
 	shadow, planner := t.observing()
 	imagined := o.DeepCopyObject().(owner)
 	namespace, _, err := shadow.disconnect(ctx, imagined)
 	if err != nil || namespace == nil {
 		return false, err
 	}
-	if _, keep, err := t.fate(ctx, o, namespace); err != nil {
+	if _, keep, err := t.fate(ctx, o, tombstone, namespace); err != nil {
 		return true, err
 	} else if keep == "" {
 		planner.note(planDelete, planner.name(namespace))

@@ -118,21 +118,20 @@ var quietReasons = map[string]bool{
 	clerkv1alpha1.ReasonTenantSuspended:        true,
 }
 
-// toldOfInstances are the conditions of a ClerkInstance whose transitions are told beside Ready's, with the status that is
-// good.
-var toldOfInstances = map[string]metav1.ConditionStatus{
+// alsoTold are the conditions whose transitions are told beside Ready's, with the status that is good.
+var alsoTold = map[string]metav1.ConditionStatus{
 	clerkv1alpha1.ConditionBackendAPIReady: metav1.ConditionTrue,
 	clerkv1alpha1.ConditionFresh:           metav1.ConditionTrue,
 	clerkv1alpha1.ConditionPruneHeld:       metav1.ConditionFalse,
+
+	clerkv1alpha1.ConditionInstancesSpecified: metav1.ConditionTrue,
 }
 
 // tell makes Events of transitions. Becoming ready for the first time is told of organizations only: that a tenant exists
 // is news, that one more user does is not.
 func (b *base) tell(before, after conditioned) {
-	if _, isInstance := after.(*clerkv1alpha1.ClerkInstance); isInstance {
-		for _, condition := range slices.Sorted(maps.Keys(toldOfInstances)) {
-			b.tellCondition(before, after, condition, toldOfInstances[condition])
-		}
+	for _, condition := range slices.Sorted(maps.Keys(alsoTold)) {
+		b.tellCondition(before, after, condition, alsoTold[condition])
 	}
 	was, is := transition(before, after, clerkv1alpha1.ConditionReady)
 	if is == nil {

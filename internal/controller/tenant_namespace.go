@@ -112,7 +112,7 @@ func (t *tenancy) findNamespace(ctx context.Context, o owner) (*corev1.Namespace
 	if err != nil {
 		return nil, fmt.Errorf("reading namespace %s: %w", pinned.Name, err)
 	}
-	if namespace.UID != pinned.UID && !madeFor(&namespace, o) {
+	if isAnothers(&namespace, o) || namespace.UID != pinned.UID && !madeFor(&namespace, o) {
 		return nil, conflict(pinned.Name)
 	}
 	return &namespace, nil
@@ -146,6 +146,17 @@ func (t *tenancy) findUnrecorded(
 func madeFor(namespace *corev1.Namespace, o owner) bool {
 	return (tenant.CanBeNamed(namespace.Name, o) || isAdopted(namespace, o) && !tenant.IsPlatform(namespace.Name)) &&
 		isLabelled(namespace, tenant.Labels(o)) && namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
+}
+
+// isAnothers says whether a namespace's labels name another owner than this one. A label that somebody removed names nobody.
+func isAnothers(namespace *corev1.Namespace, o owner) bool {
+	wanted, labels := tenant.Labels(o), namespace.Labels
+	for _, label := range []string{clerkv1alpha1.LabelInstance, clerkv1alpha1.LabelOrganizationID, clerkv1alpha1.LabelUserID} {
+		if labels[label] != "" && labels[label] != wanted[label] {
+			return true
+		}
+	}
+	return false
 }
 
 func isLabelled(o client.Object, wanted map[string]string) bool {
@@ -188,14 +199,10 @@ func (t *tenancy) adoptable(ctx context.Context, o owner) (*corev1.Namespace, er
 		return nil, fmt.Errorf("reading namespace %s: %w", name, err)
 	case !namespace.DeletionTimestamp.IsZero():
 		return nil, refuse("it is being deleted")
+	case isAnothers(&namespace, o):
+		return nil, refuse("it is the namespace of another organization or user; see its labels")
 	case !isAdopted(&namespace, o):
 		return nil, refuse("it has to agree by the annotation %s=%s", clerkv1alpha1.AnnotationAdoptBy, tenant.Key(o))
-	}
-	for _, label := range []string{clerkv1alpha1.LabelOrganizationID, clerkv1alpha1.LabelUserID} {
-		id, instanceName := namespace.Labels[label], namespace.Labels[clerkv1alpha1.LabelInstance]
-		if id != "" && instanceName+"/"+id != tenant.Key(o) {
-			return nil, refuse("it is the namespace of %s of ClerkInstance %s", id, instanceName)
-		}
 	}
 	return &namespace, nil
 }

@@ -22,15 +22,18 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
-// teardown takes a deleted owner's tenant away: access at once, then what cascade deletes, then the namespace after the
-// grace. It ends by letting the owner go. It never waits for the instance or the class to be there.
-func (t *tenancy) teardown(ctx context.Context, o owner, cascade, release func() error) (ctrl.Result, error) {
+// teardown takes the tenant of an owner away that Clerk deleted, as its tombstone says: access at once, then what cascade
+// deletes, then the namespace after the grace. It ends by letting the owner go. It never waits for the instance or the class
+// to be there.
+func (t *tenancy) teardown(
+	ctx context.Context, o owner, tombstone *clerkv1alpha1.ClerkTombstone, cascade, release func() error,
+) (ctrl.Result, error) {
 	config, _, err := t.configOf(ctx, o)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if config.Observes() {
-		if left, err := t.observeTeardown(ctx, o); err != nil || left {
+		if left, err := t.observeTeardown(ctx, o, tombstone); err != nil || left {
 			return ctrl.Result{RequeueAfter: resyncInterval}, err
 		}
 	}
@@ -39,11 +42,13 @@ func (t *tenancy) teardown(ctx context.Context, o owner, cascade, release func()
 	if err != nil || again {
 		return ctrl.Result{RequeueAfter: catchUpInterval}, err
 	}
+	setCondition(o, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
+		clerkv1alpha1.ReasonDeleting, "Access is revoked: it was deleted in Clerk")
 	if err := cascade(); err != nil {
 		return ctrl.Result{}, err
 	}
 	if namespace != nil {
-		if result, done, err := t.demolish(ctx, o, config, namespace); err != nil || !done {
+		if result, done, err := t.demolish(ctx, o, tombstone, config, namespace); err != nil || !done {
 			return result, err
 		}
 	}
@@ -51,20 +56,29 @@ func (t *tenancy) teardown(ctx context.Context, o owner, cascade, release func()
 	return ctrl.Result{}, release()
 }
 
-// leave takes the access to an owner's tenant away and lets the owner go: the owner is deleted here and not in Clerk, and the
-// namespace is to be found when it is back.
+// leave takes the access to an owner's tenant away and lets the owner go: the owner is deleted here and not in Clerk, whatever
+// deleted it, and the namespace with its data is to be found when it is back.
 func (t *tenancy) leave(ctx context.Context, o owner, release func() error) (ctrl.Result, error) {
 	config, _, err := t.configOf(ctx, o)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if !config.Observes() {
-		if _, again, err := t.disconnect(ctx, o); err != nil || again {
+		namespace, again, err := t.disconnect(ctx, o)
+		if err != nil || again {
 			return ctrl.Result{RequeueAfter: catchUpInterval}, err
+		}
+		if namespace != nil {
+			t.tellRetained(o, namespace, "the object was deleted here and not in Clerk")
 		}
 	}
 	t.forget(o)
 	return ctrl.Result{}, release()
+}
+
+// tellRetained tells why the namespace of an owner that goes is kept.
+func (t *tenancy) tellRetained(o owner, namespace *corev1.Namespace, why string) {
+	t.recorder.Eventf(o, nil, corev1.EventTypeNormal, "NamespaceRetained", "Reconcile", "Namespace %s is kept: %s", namespace.Name, why)
 }
 
 // forget drops what is remembered of an owner that goes.
@@ -91,8 +105,6 @@ func (t *tenancy) disconnect(ctx context.Context, o owner) (namespace *corev1.Na
 	if err != nil || left {
 		return namespace, true, err
 	}
-	setCondition(o, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
-		clerkv1alpha1.ReasonDeleting, "it is deleted in Clerk: nobody has access")
 	return namespace, false, nil
 }
 
@@ -111,18 +123,18 @@ func (t *tenancy) findCreated(ctx context.Context, o owner) (*corev1.Namespace, 
 // is kept, lest a flood of forged deletions does harm before somebody could stop it. It is done when there is nothing
 // left to wait for.
 func (t *tenancy) demolish(
-	ctx context.Context, o owner, config *clerkv1alpha1.ClerkInstance, namespace *corev1.Namespace,
+	ctx context.Context, o owner, tombstone *clerkv1alpha1.ClerkTombstone, config *clerkv1alpha1.ClerkInstance,
+	namespace *corev1.Namespace,
 ) (result ctrl.Result, done bool, err error) {
 	if err := t.ensureCurrent(ctx, o, config); err != nil {
 		return ctrl.Result{}, false, err
 	}
-	deleteAt, keep, err := t.fate(ctx, o, namespace)
+	deleteAt, keep, err := t.fate(ctx, o, tombstone, namespace)
 	switch {
 	case err != nil:
 		return ctrl.Result{}, false, err
 	case keep != "":
-		t.recorder.Eventf(o, nil, corev1.EventTypeNormal, "NamespaceRetained", "Reconcile",
-			"Namespace %s is kept: %s", namespace.Name, keep)
+		t.tellRetained(o, namespace, keep)
 		return ctrl.Result{}, true, nil
 	}
 	if wait := deleteAt.Sub(t.clock.Now()); wait > 0 {
@@ -154,9 +166,10 @@ func (t *tenancy) removeBindings(ctx context.Context, o owner, namespace string)
 	return len(bindings) > 0, errors.Join(errs...)
 }
 
-// fate says until when the namespace of a deleted owner is kept, or why it is kept for good.
+// fate says until when the namespace of a deleted owner is kept, or why it is kept for good. The grace counts from when both
+// the object and Clerk's word for it were there, by the API server's clock.
 func (t *tenancy) fate(
-	ctx context.Context, o owner, namespace *corev1.Namespace,
+	ctx context.Context, o owner, tombstone *clerkv1alpha1.ClerkTombstone, namespace *corev1.Namespace,
 ) (deleteAt time.Time, keep string, err error) {
 	status := o.GetTenantStatus()
 	switch {
@@ -176,7 +189,11 @@ func (t *tenancy) fate(
 	case class.DeletionPolicy() == clerkv1alpha1.DeletionRetain:
 		return time.Time{}, "ClerkTenantClass " + class.Name + " retains namespaces", nil
 	}
-	return o.GetDeletionTimestamp().Add(class.GracePeriod()), "", nil
+	from := o.GetDeletionTimestamp().Time
+	if tombstone.CreationTimestamp.After(from) {
+		from = tombstone.CreationTimestamp.Time
+	}
+	return from.Add(class.GracePeriod()), "", nil
 }
 
 // lastClassOf returns the class that a deleted owner's namespace is of, as it is now; nil when there is none any more. A

@@ -20,7 +20,7 @@ import (
 func (w *world) bury(id string) {
 	w.t.Helper()
 	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instance, id)}}
-	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: "default", ID: id, DeletedAt: clerkv1alpha1.NewTimestamp(w.now)}
+	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: w.instance, ID: id, DeletedAt: clerkv1alpha1.NewTimestamp(w.now)}
 	w.Expect(suite.client.Create(w.t.Context(), tombstone)).To(Succeed())
 }
 

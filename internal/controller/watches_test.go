@@ -59,7 +59,7 @@ func TestChangedSubjects_leadsToWhoChanged(t *testing.T) {
 		return b
 	}
 	h := changedSubjects(func(_ context.Context, _ *rbacv1.RoleBinding, userID string) []reconcile.Request {
-		return []reconcile.Request{requestFor(userID)}
+		return []reconcile.Request{requestFor(clerkv1alpha1.DefaultInstanceName, userID)}
 	})
 	for name, tc := range map[string]struct {
 		send func(priorityqueue.PriorityQueue[reconcile.Request])

@@ -317,34 +317,32 @@ func DeleteObject(ctx context.Context, c client.Writer, object client.Object) er
 	return nil
 }
 
-// Tombstone returns the tombstone that an instance has of an ID; nil when there is none.
+// Tombstone returns the tombstone that an instance has of an ID, as far as the cache knows; nil when there is none.
 func (m *Mirror) Tombstone(ctx context.Context, instanceName, id string) (*clerkv1alpha1.ClerkTombstone, error) {
 	return TombstoneOf(ctx, m.client, instanceName, id)
 }
 
 // Deleted says whether any of an instance's IDs has a tombstone.
 func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids ...string) (bool, error) {
-	for _, id := range ids {
-		if tombstone, err := TombstoneOf(ctx, reader, instanceName, id); err != nil || tombstone != nil {
-			return tombstone != nil, err
-		}
-	}
-	return false, nil
+	tombstone, err := TombstoneOf(ctx, reader, instanceName, ids...)
+	return tombstone != nil, err
 }
 
-// TombstoneOf reads the tombstone of an instance's ID; it returns nil when there is none.
-func TombstoneOf(ctx context.Context, reader client.Reader, instanceName, id string) (*clerkv1alpha1.ClerkTombstone, error) {
-	var tombstone clerkv1alpha1.ClerkTombstone
-	err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, &tombstone)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("reading the tombstone of %s: %w", id, err)
-	case tombstone.Spec.ID != id: // an ID that differs in case only
-		return nil, nil
+// TombstoneOf reads the first tombstone that an instance has of any of the IDs; it returns nil when there is none.
+func TombstoneOf(
+	ctx context.Context, reader client.Reader, instanceName string, ids ...string,
+) (*clerkv1alpha1.ClerkTombstone, error) {
+	for _, id := range ids {
+		tombstone := &clerkv1alpha1.ClerkTombstone{}
+		err := reader.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, tombstone)
+		switch {
+		case client.IgnoreNotFound(err) != nil:
+			return nil, fmt.Errorf("reading the tombstone of %s: %w", id, err)
+		case err == nil && tombstone.Spec.ID == id: // and not one that differs in case only
+			return tombstone, nil
+		}
 	}
-	return &tombstone, nil
+	return nil, nil
 }
 
 // NewObject returns an empty object of a kind.

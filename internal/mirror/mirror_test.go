@@ -135,7 +135,7 @@ func TestApply_whatClerkNoLongerSaysGoes(t *testing.T) {
 	g.Expect(stored(g, u.ID).Spec.Username).To(BeEmpty())
 }
 
-func TestApply_refusesToMergeTwoIDsOrTwoInstances(t *testing.T) {
+func TestApply_refusesToMergeTwoIDs(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), FirstName: "mine", CreatedAt: at(0), UpdatedAt: at(1)}
@@ -144,34 +144,60 @@ func TestApply_refusesToMergeTwoIDsOrTwoInstances(t *testing.T) {
 	sameName := u
 	sameName.ID = "user_" + flipCase(u.ID[len("user_"):])
 	sameName.FirstName, sameName.UpdatedAt = "theirs", at(9)
-	for name, o := range map[string]*clerk.Object{
-		"an ID that differs in case only": userEvent(g, "default", sameName, at(9)),
-		"another instance":                userEvent(g, "other", payload.User{ID: u.ID, FirstName: "theirs", UpdatedAt: at(9)}, at(9)),
-	} {
-		_, err := m.Apply(t.Context(), o)
-		var refused *mirror.RefusedError
-		g.Expect(err).To(BeAssignableToTypeOf(refused), name)
-		g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken), name)
-		_, err = m.Delete(t.Context(), o.InstanceName, o.ID, at(10))
-		g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken), name)
-		g.Expect(stored(g, u.ID).Spec.FirstName).To(Equal("mine"), name)
-		g.Expect(stored(g, u.ID).DeletionTimestamp).To(BeNil(), name)
+	o := userEvent(g, "default", sameName, at(9))
+	_, err = m.Apply(t.Context(), o)
+	g.Expect(err).To(BeAssignableToTypeOf(&mirror.RefusedError{}))
+	g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken))
+	_, err = m.Delete(t.Context(), o.InstanceName, o.ID, at(10))
+	g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken))
+	g.Expect(stored(g, u.ID).Spec.FirstName).To(Equal("mine"))
+	g.Expect(stored(g, u.ID).DeletionTimestamp).To(BeNil())
+}
+
+// What one instance says of an ID is about its own object and its own deletion, whatever others say of the same ID.
+func TestMirror_instancesDoNotMeet(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			g := NewWithT(t)
+			m := mirror.New(api, api)
+			data := sample(kind)
+			ours := listed(g, kind, "default", data, at(5))
+			_, err := m.Delete(t.Context(), "staging", ours.ID, at(9))
+			g.Expect(err).NotTo(HaveOccurred(), "of what it never had")
+			g.Expect(m.Apply(t.Context(), ours)).To(Equal(mirror.Applied), "it is buried in another instance only")
+			before := object(g, kind, ours.ID)
+
+			g.Expect(m.Apply(t.Context(), listed(g, kind, "staging", data, at(6)))).To(Equal(mirror.Stale))
+			g.Expect(m.Apply(t.Context(), listed(g, kind, "another", data, at(6)))).To(Equal(mirror.Applied))
+			theirs, err := m.Get(t.Context(), kind, "another", ours.ID)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(theirs.GetName()).To(Equal("another." + before.GetName()))
+			g.Expect(m.Delete(t.Context(), "another", ours.ID, at(7))).To(Equal(mirror.Applied))
+
+			g.Expect(object(g, kind, ours.ID)).To(Equal(before))
+			g.Expect(m.Delete(t.Context(), "default", ours.ID, at(8))).To(Equal(mirror.Applied))
+			g.Expect(m.Apply(t.Context(), ours)).To(Equal(mirror.Stale))
+		})
 	}
 }
 
-func TestApply_anIDThatAnotherInstanceDeletedStaysDeleted(t *testing.T) {
+// The API server itself refuses an object that has the name of another instance's.
+func TestMirror_namesHoldTheInstance(t *testing.T) {
 	g := NewWithT(t)
-	m := mirror.New(api, api)
-	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Delete(t.Context(), "default", u.ID, at(2))
-	g.Expect(err).NotTo(HaveOccurred())
-	_, err = m.Apply(t.Context(), userEvent(g, "other", u, at(3)))
-	g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken))
-	_, err = m.Delete(t.Context(), "other", u.ID, at(4))
-	g.Expect(err).To(HaveOccurred())
-	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(result).To(Equal(mirror.Stale))
+	at := clerkv1alpha1.NewTimestamp(at(1))
+	for _, tc := range []struct{ named, instanceName string }{
+		{"default", "staging"}, {"staging", "default"}, {"staging", "stag"}, {"stag", "staging"},
+	} {
+		id := payload.NewID("user")
+		user := &clerkv1alpha1.ClerkUser{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(tc.named, id)}}
+		user.Spec = clerkv1alpha1.ClerkUserSpec{UserID: id, Mirrored: clerkv1alpha1.Mirrored{
+			InstanceName: tc.instanceName, UpdatedAt: at, EventTime: at,
+		}}
+		g.Expect(api.Create(t.Context(), user)).To(MatchError(ContainSubstring("metadata.name must be spec.userID")))
+		tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(tc.named, id)}}
+		tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{InstanceName: tc.instanceName, ID: id, DeletedAt: at}
+		g.Expect(api.Create(t.Context(), tombstone)).To(MatchError(ContainSubstring("metadata.name must be spec.id")))
+	}
 }
 
 func flipCase(s string) string {

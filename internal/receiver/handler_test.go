@@ -4,6 +4,7 @@
 package receiver_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -192,7 +193,8 @@ func TestHandler_statusCodes(t *testing.T) {
 			g.Expect(answer.Header).NotTo(HaveKey("Webhook-Delivery"))
 			g.Expect(answer.Header).NotTo(HaveKey("Location"))
 			if user, ok := tc.data.(map[string]any); ok && tc.event == "user.created" {
-				err := api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", user["id"].(string))}, &clerkv1alpha1.ClerkUser{})
+				instanceName := cmp.Or(strings.TrimPrefix(strings.TrimPrefix(tc.path, clerkv1alpha1.WebhookPath), "/"), "default")
+				err := api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(instanceName, user["id"].(string))}, &clerkv1alpha1.ClerkUser{})
 				g.Expect(err == nil).To(Equal(tc.wantBody == `"applied"`), "stored if, and only if, it was applied")
 			}
 		})

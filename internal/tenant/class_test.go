@@ -25,6 +25,9 @@ func TestSelectors_select(t *testing.T) {
 	ids := func(ids ...string) option {
 		return func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Selector.OrganizationIDs = ids }
 	}
+	instances := func(names ...string) option {
+		return func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Selector.InstanceNames = names }
+	}
 	noSelector := func(c *clerkv1alpha1.ClerkTenantClass) { c.Spec.Selector = nil }
 	deleting := func(c *clerkv1alpha1.ClerkTenantClass) { c.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }
 	named := func(name string, options ...option) clerkv1alpha1.ClerkTenantClass {
@@ -45,6 +48,9 @@ func TestSelectors_select(t *testing.T) {
 		"its ID":                            {[]clerkv1alpha1.ClerkTenantClass{named("a", ids("org_x", organizationID))}, "a"},
 		"other IDs":                         {[]clerkv1alpha1.ClerkTenantClass{named("a", ids("org_x", "org_y"))}, ""},
 		"its ID in another case":            {[]clerkv1alpha1.ClerkTenantClass{named("a", ids("org_2g7npklq8vt0nmeyw5uzxrfabcd"))}, ""},
+		"its instance":                      {[]clerkv1alpha1.ClerkTenantClass{named("a", instances("x", "default"))}, "a"},
+		"other instances":                   {[]clerkv1alpha1.ClerkTenantClass{named("a", instances("x", "y"))}, ""},
+		"its ID, of another instance":       {[]clerkv1alpha1.ClerkTenantClass{named("a", ids(organizationID), instances("x"))}, ""},
 		"highest priority":                  {[]clerkv1alpha1.ClerkTenantClass{named("a", priority(1)), named("c", priority(10)), named("b", priority(9))}, "c"},
 		"no priority is zero":               {[]clerkv1alpha1.ClerkTenantClass{named("a", priority(-1)), named("b"), named("c", priority(0))}, "b"},
 		"tie, first by name":                {[]clerkv1alpha1.ClerkTenantClass{named("b", priority(3)), named("a10", priority(3)), named("a2", priority(3))}, "a10"},

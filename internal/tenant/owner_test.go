@@ -23,6 +23,25 @@ func TestOwner_ofAUserAlone(t *testing.T) {
 	g.Expect(tenant.CanBeNamed(name, organization())).To(BeFalse())
 }
 
+// An ID is an owner's only together with its instance.
+func TestOwner_isAnIDOfAnInstance(t *testing.T) {
+	g := NewWithT(t)
+	mine, theirs, others := organization(), organization(), organization()
+	theirs.Spec.InstanceName, others.Spec.InstanceName = "staging", "other"
+	g.Expect(tenant.Key(mine)).To(Equal("default/" + organizationID))
+	names := map[string]*clerkv1alpha1.ClerkOrganization{}
+	for _, o := range []*clerkv1alpha1.ClerkOrganization{mine, theirs, others} {
+		names[tenant.NamespaceName("org-", o)] = o
+		g.Expect(tenant.Labels(o)).To(HaveKeyWithValue(clerkv1alpha1.LabelInstance, o.Spec.InstanceName))
+	}
+	g.Expect(names).To(HaveLen(3))
+	for name, of := range names {
+		for _, o := range []*clerkv1alpha1.ClerkOrganization{mine, theirs, others} {
+			g.Expect(tenant.CanBeNamed(name, o)).To(Equal(o == of), name)
+		}
+	}
+}
+
 func TestSelectors_classesAreForOneKind(t *testing.T) {
 	g, s := NewWithT(t), selectors(t)
 	forUsers, forOrganizations := selecting("user.publicMetadata.plan == 'pro'"), selecting("organization.publicMetadata.plan == 'pro'")

@@ -24,10 +24,30 @@ func waitingFor(id, creator string, minutes int) tenant.Owner {
 	return o
 }
 
+// held are places of users of the instance that every owner here is of.
+func held(places map[string]int) map[tenant.Creator]int {
+	held := map[tenant.Creator]int{}
+	for id, n := range places {
+		held[tenant.Creator{InstanceName: organization().Spec.InstanceName, ID: id}] = n
+	}
+	return held
+}
+
+// A user of another instance who has the same ID is another user, and so is the organization.
+func TestInTurn_isByInstance(t *testing.T) {
+	g := NewWithT(t)
+	mine, theirs := waitingFor("org_1", "user_x", 1), waitingFor("org_1", "user_x", 1)
+	theirs.GetMirrored().InstanceName = "other"
+	full := held(map[string]int{"user_x": 1})
+	g.Expect(tenant.InTurn([]tenant.Owner{mine, theirs}, full, 1)).To(Equal([]tenant.Owner{theirs}))
+	g.Expect(tenant.InTurn([]tenant.Owner{mine, theirs}, full, 0)).To(Equal([]tenant.Owner{theirs, mine}))
+	g.Expect(tenant.CreatorOf(mine)).NotTo(Equal(tenant.CreatorOf(theirs)))
+}
+
 func TestInTurn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		waiting []tenant.Owner
-		held    map[string]int
+		held    map[string]int // by the ID of a user of the instance default
 		atMost  int32
 		want    []string
 	}{
@@ -56,7 +76,7 @@ func TestInTurn(t *testing.T) {
 			for range 10 {
 				rand.Shuffle(len(tc.waiting), func(i, j int) { tc.waiting[i], tc.waiting[j] = tc.waiting[j], tc.waiting[i] })
 				got := make([]string, 0, len(tc.waiting))
-				for _, o := range tenant.InTurn(tc.waiting, tc.held, tc.atMost) {
+				for _, o := range tenant.InTurn(tc.waiting, held(tc.held), tc.atMost) {
 					got = append(got, o.GetClerkID())
 				}
 				NewWithT(t).Expect(got).To(Equal(tc.want))
@@ -76,7 +96,7 @@ func TestInTurn_manyByOneUserDelayNobodyElse(t *testing.T) {
 		waiting = append(waiting, waitingFor("org_"+creator, creator, 50))
 	}
 	first := tenant.InTurn(waiting, nil, 0)[:4]
-	creators := map[string]bool{}
+	creators := map[tenant.Creator]bool{}
 	for _, o := range first {
 		creators[tenant.CreatorOf(o)] = true
 	}

@@ -20,6 +20,9 @@ import (
 	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
+// key is what a namespace that an organization may adopt says in the annotation adopt-by.
+func (w *world) key(o payload.Organization) string { return w.instanceName + "/" + o.ID }
+
 // adopting creates an organization that is to adopt a namespace.
 func (w *world) adopting(namespace string) payload.Organization {
 	w.t.Helper()
@@ -42,7 +45,13 @@ func TestAdoption_takesTwoKeysAndRetains(t *testing.T) {
 	w.Consistently(stored(w, existing)).Should(HaveField("ResourceVersion", existing.ResourceVersion))
 
 	w.annotate(existing, clerkv1alpha1.AnnotationAdoptBy, o.ID)
-	w.annotate(w.organizationObject(o.ID), "example.com/look", "again") // sooner than it would by itself
+	w.annotate(w.organizationObject(o.ID), "example.com/look", "once") // sooner than it would by itself
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Conditions", ContainElement(
+		HaveField("Message", ContainSubstring("clerk-operator.dev/adopt-by=default/"+o.ID)))), "an ID alone is nobody's")
+	w.Expect(get(w, existing).Labels).NotTo(HaveKey(clerkv1alpha1.LabelOrganizationID))
+
+	w.annotate(existing, clerkv1alpha1.AnnotationAdoptBy, w.key(o))
+	w.annotate(w.organizationObject(o.ID), "example.com/look", "again")
 	w.Expect(w.provisioned(o.ID)).To(Equal(existing.Name))
 	u := w.memberOf(o, existing.Name)
 	w.Expect(get(w, existing)).To(And(
@@ -66,7 +75,7 @@ func TestAdoption_neverOfThePlatformsOrAnotherTenants(t *testing.T) {
 	for _, namespace := range []string{"kube-system", "default", "clerk-operator-system", taken, "not-there", "No Name", "../secrets"} {
 		o := w.adopting(namespace)
 		if namespace == taken || namespace == "kube-system" || namespace == "default" {
-			w.annotate(namespaceObject(namespace), clerkv1alpha1.AnnotationAdoptBy, o.ID)
+			w.annotate(namespaceObject(namespace), clerkv1alpha1.AnnotationAdoptBy, w.key(o))
 			t.Cleanup(func() { // the platform's outlive the test
 				w.Expect(suite.client.Patch(contextAfter(t), namespaceObject(namespace), removed)).To(Succeed())
 			})
@@ -85,7 +94,7 @@ func TestAdoption_ofATenantWithANamespaceIsToldToBeInVain(t *testing.T) {
 	o, namespace := w.tenant("settled")
 	other := namespaceObject(newName())
 	w.create(other)
-	w.annotate(other, clerkv1alpha1.AnnotationAdoptBy, o.ID)
+	w.annotate(other, clerkv1alpha1.AnnotationAdoptBy, w.key(o))
 	w.annotate(w.organizationObject(o.ID), clerkv1alpha1.AnnotationAdoptNamespace, other.Name)
 	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Conditions", ContainElement(And(
 		HaveField("Type", clerkv1alpha1.ConditionNamespaceReady),

@@ -94,8 +94,56 @@ func TestDeletion_byHandTakesAccess(t *testing.T) {
 	w.happen("user.updated", u.Data())
 	w.Eventually(stored(w, w.userObject(u.ID))).Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonActive))
 
-	w.kubectl("delete", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "--timeout=60s")
-	w.Expect(w.gone(namespaceObject(namespace))()).To(BeTrue())
+}
+
+// Nobody but Clerk says that the data of an organization may go, however long the grace would be: the object goes at once, and
+// its next event finds the namespace.
+func TestDeletion_byHandKeepsTheData(t *testing.T) {
+	for _, grace := range []time.Duration{0, 720 * time.Hour} {
+		w := newWorld(t)
+		o, namespace := w.tenant("by-hand", func(class *clerkv1alpha1.ClerkTenantClass) {
+			class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: grace}
+		})
+		u := w.memberOf(o, namespace)
+		before := get(w, namespaceObject(namespace))
+		precious := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "precious"}}
+		w.create(precious)
+
+		w.kubectl("delete", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "--timeout=60s")
+		w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
+		w.Eventually(w.reasonsTold(o.ID)).Should(ContainElement("NamespaceRetained"))
+		w.Consistently(stored(w, namespaceObject(namespace))).Should(And(
+			HaveField("DeletionTimestamp", BeNil()), HaveField("Labels", before.Labels)))
+
+		o.Name, o.UpdatedAt = "Acme again", w.tick()
+		w.happen("organization.updated", o.Data())
+		w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
+		w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
+		w.Expect(get(w, precious).UID).To(Equal(precious.UID))
+	}
+}
+
+// The grace counts from Clerk's word, not from a deletion that somebody began long before.
+func TestDeletion_theGraceBeginsWithClerksWord(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("word", func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: 4 * time.Second}
+	})
+	restart := w.withoutManager()
+	w.kubectl("delete", "clerkorganization", clerk.ObjectName(w.instanceName, o.ID), "--wait=false")
+	deleted := get(w, w.organizationObject(o.ID)).DeletionTimestamp
+	w.Eventually(func() time.Duration { return time.Since(deleted.Time) }).Should(BeNumerically(">", 4*time.Second))
+	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: clerk.ObjectName(w.instanceName, o.ID)}}
+	tombstone.Spec = clerkv1alpha1.ClerkTombstoneSpec{
+		InstanceName: w.instanceName, ID: o.ID, DeletedAt: clerkv1alpha1.NewTimestamp(w.now),
+	}
+	w.Expect(suite.client.Create(t.Context(), tombstone)).To(Succeed())
+	restart()
+
+	w.Eventually(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", Not(BeNil())))
+	w.Expect(get(w, namespaceObject(namespace)).DeletionTimestamp.Sub(tombstone.CreationTimestamp.Time)).
+		To(BeNumerically(">=", 4*time.Second))
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 }
 
 func TestDeletion_waitsForWhatOthersHold(t *testing.T) {

@@ -177,14 +177,16 @@ func TestDisorder_deletionBeforeCreation(t *testing.T) {
 	}
 }
 
-// tombstones finds what remembers the deletion of an ID.
+// tombstones finds what remembers the deletion of an ID in the world's instance.
 func (w *world) tombstones(id string) func() ([]*clerkv1alpha1.ClerkTombstone, error) {
 	return func() ([]*clerkv1alpha1.ClerkTombstone, error) {
 		var list clerkv1alpha1.ClerkTombstoneList
 		err := suite.client.List(w.t.Context(), &list, client.MatchingFields{"spec.id": id})
 		found := make([]*clerkv1alpha1.ClerkTombstone, 0, len(list.Items))
 		for i := range list.Items {
-			found = append(found, &list.Items[i])
+			if list.Items[i].Spec.InstanceName == w.instanceName {
+				found = append(found, &list.Items[i])
+			}
 		}
 		return found, err
 	}

@@ -161,10 +161,11 @@ func secretObject(namespace, name string, labels map[string]string) *corev1.Secr
 	return &corev1.Secret{ObjectMeta: metaOf(namespace, name, labels), StringData: map[string]string{"key": "value"}}
 }
 
-// managed are the labels of what the operator makes for an organization.
+// managed are the labels of what the operator makes for an organization of the ClerkInstance default.
 func managed(organizationID string) map[string]string {
 	return map[string]string{
 		clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: organizationID,
+		clerkv1alpha1.LabelInstance: clerkv1alpha1.DefaultInstanceName,
 	}
 }
 
@@ -240,8 +241,13 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 	w.create(system)
 	class := &clerkv1alpha1.ClerkTenantClass{ObjectMeta: metav1.ObjectMeta{Name: get(w, w.organizationObject(o.ID)).Status.TenantClass}}
 	adoptable := namespaceObject(newName())
-	adoptable.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptBy: other.ID}
+	adoptable.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptBy: w.key(other)}
 	w.create(adoptable)
+	staged := namespaceObject(newName())
+	staged.Annotations = map[string]string{clerkv1alpha1.AnnotationAdoptBy: "staging/" + o.ID}
+	w.create(staged)
+	ofNoInstance := born(o.ID, "restricted")
+	delete(ofNoInstance.Labels, clerkv1alpha1.LabelInstance)
 	unowned := namespaceObject(newName())
 	anonymous := namespaceObject(newName())
 	anonymous.Annotations = map[string]string{clerkv1alpha1.AnnotationOwnerUID: "somebody"}
@@ -251,8 +257,8 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 	token.Type, token.StringData = corev1.SecretTypeServiceAccountToken, nil
 	token.Annotations = map[string]string{corev1.ServiceAccountNameKey: "default"}
 
-	tenantLabels := `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"clerk-operator","clerk-operator.dev/organization-id":"` +
-		o.ID + `"},"annotations":{"clerk-operator.dev/owner-uid":"x"}}}`
+	tenantLabels := `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"clerk-operator","clerk-operator.dev/instance":"default",` +
+		`"clerk-operator.dev/organization-id":"` + o.ID + `"},"annotations":{"clerk-operator.dev/owner-uid":"x"}}}`
 	const nothing = `{}`
 	w.expectAnswers(w.asOperator(), []attempt{
 		{"cluster-admin in a tenant", create(bindingOf(name, "clerk-cluster-admin", "cluster-admin", clerkUser)), byRBAC},
@@ -291,6 +297,10 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 		{"privileged pods in a tenant", merge(namespaceObject(name), `{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`), byNamespaces},
 		{"no pod security in a tenant", merge(namespaceObject(name), `{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":null}}}`), byNamespaces},
 		{"adopting what another may adopt", merge(adoptable, tenantLabels), byNamespaces},
+		{"adopting what another instance's may adopt", merge(staged, tenantLabels), byNamespaces},
+		{"a namespace of no instance", create(ofNoInstance), byNamespaces},
+		{"giving a tenant to another instance", merge(namespaceObject(name), `{"metadata":{"labels":{"clerk-operator.dev/instance":"staging"}}}`), byNamespaces},
+		{"leaving a tenant without its instance", merge(namespaceObject(name), `{"metadata":{"labels":{"clerk-operator.dev/instance":null}}}`), byNamespaces},
 		{"deleting a foreign namespace", remove(foreign), byNamespaces},
 		{"deleting one that has the labels", remove(pretender), byNamespaces},
 		{"giving a tenant to another organization", merge(namespaceObject(name),
@@ -530,13 +540,14 @@ func TestFence_onlyTheOperatorMakesTenants(t *testing.T) {
 		{"labelling a foreign namespace", merge(foreign, string(label)), byProtectedNS},
 		{"annotating a foreign namespace", merge(foreign, annotate), byProtectedNS},
 		{"labelling it as a user's", merge(foreign, `{"metadata":{"labels":{"clerk-operator.dev/user-id":"user_2x"}}}`), byProtectedNS},
-		{"letting a foreign namespace be adopted", merge(foreign, `{"metadata":{"annotations":{"clerk-operator.dev/adopt-by":"`+o.ID+`"}}}`), byProtectedNS},
+		{"letting a foreign namespace be adopted", merge(foreign, `{"metadata":{"annotations":{"clerk-operator.dev/adopt-by":"`+w.key(o)+`"}}}`), byProtectedNS},
 		{"labelling it by its status", mergeStatus(foreign, string(label)), byProtectedNS},
 		{"a namespace with an organization", create(claimed), byProtectedNS},
 		{"a namespace with an owner", create(owned), byProtectedNS},
 		{"a tenant's pod security", merge(namespace, enforce), byProtectedNS},
 		{"a tenant's pod security by its status", mergeStatus(namespace, enforce), byProtectedNS},
 		{"a tenant's owner", merge(namespace, annotate), byProtectedNS},
+		{"a tenant's instance", merge(namespace, `{"metadata":{"labels":{"clerk-operator.dev/instance":"staging"}}}`), byProtectedNS},
 		{"a tenant's organization", merge(namespace, `{"metadata":{"labels":{"clerk-operator.dev/organization-id":null}}}`), byProtectedNS},
 		{"deleting a tenant", remove(namespace), byProtectedNS},
 		{"a quota that looks managed", create(&corev1.ResourceQuota{ObjectMeta: metaOf(name, "x", managed(o.ID))}), byTenants},

@@ -78,11 +78,11 @@ func (w *world) newPopulation(c *clerkfake.Clerk) *population {
 	return p
 }
 
-// some are the names of the first of each kind.
-func (p *population) some(n amounts) []string {
+// some are the names of the first of each kind in an instance.
+func (p *population) some(instanceName string, n amounts) []string {
 	names := slices.Concat(p.users[:n.users], p.organizations[:n.organizations], p.memberships[:n.memberships])
 	for i, id := range names {
-		names[i] = clerk.ObjectName(w.instanceName, id)
+		names[i] = clerk.ObjectName(instanceName, id)
 	}
 	return names
 }
@@ -124,7 +124,7 @@ func TestSync_deletesOnlySoMuch(t *testing.T) {
 		b.quietly(func(c *clerkfake.Clerk) { p.leave(w, c, tc.gone) })
 		want := b.names()
 		if tc.held == "" {
-			want = without(want, p.some(tc.gone)...)
+			want = without(want, p.some(b.instanceName, tc.gone)...)
 		}
 		trials = append(trials, trial{backed: b, want: want, request: b.request()})
 	}

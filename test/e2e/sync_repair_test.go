@@ -34,8 +34,8 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, view)
-			b.wantBuried(w.membershipObject(t.memberships[0].ID), t.memberships[0].ID)
-			b.Expect(b.gone(w.userObject(t.users[0].ID))()).To(BeFalse())
+			b.wantBuried(b.membershipObject(t.memberships[0].ID), t.memberships[0].ID)
+			b.Expect(b.gone(b.userObject(t.users[0].ID))()).To(BeFalse())
 		},
 	},
 	{
@@ -48,7 +48,7 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, view, view)
-			b.wantBuried(w.membershipObject(t.memberships[0].ID), t.memberships[0].ID)
+			b.wantBuried(b.membershipObject(t.memberships[0].ID), t.memberships[0].ID)
 		},
 	},
 	{
@@ -67,7 +67,7 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, view)
-			b.Eventually(stored(b.world, w.userObject(t.users[0].ID))).
+			b.Eventually(stored(b.world, b.userObject(t.users[0].ID))).
 				Should(beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended))
 		},
 	},
@@ -80,7 +80,7 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, admin, view)
-			b.Expect(get(b.world, w.userObject(t.users[0].ID)).Spec).To(And(
+			b.Expect(get(b.world, b.userObject(t.users[0].ID)).Spec).To(And(
 				HaveField("FirstName", "Ada"), HaveField("Email", "ada@example.com"), HaveField("EmailVerified", HaveValue(BeTrue()))))
 			b.Eventually(func() string { return text(b.secretOf(t.namespace))["CLERK_ORGANIZATION_NAME"] }).Should(Equal("Acme Ltd."))
 		},
@@ -111,7 +111,7 @@ var lost = []struct {
 			return nil
 		},
 		want: func(b *backed, t *team) {
-			b.Expect(get(b.world, w.organizationObject(t.ID)).Spec.Billing).To(HaveField("Plan", "pro"))
+			b.Expect(get(b.world, b.organizationObject(t.ID)).Spec.Billing).To(HaveField("Plan", "pro"))
 		},
 	},
 	{
@@ -122,8 +122,8 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, view)
-			b.wantBuried(w.userObject(t.users[0].ID), t.users[0].ID)
-			b.Eventually(b.gone(w.membershipObject(t.memberships[0].ID))).Should(BeTrue())
+			b.wantBuried(b.userObject(t.users[0].ID), t.users[0].ID)
+			b.Eventually(b.gone(b.membershipObject(t.memberships[0].ID))).Should(BeTrue())
 		},
 	},
 	{
@@ -134,11 +134,11 @@ var lost = []struct {
 		},
 		want: func(b *backed, t *team) {
 			b.wantLevels(t, none, none)
-			b.wantBuried(w.organizationObject(t.ID), t.ID)
+			b.wantBuried(b.organizationObject(t.ID), t.ID)
 			b.Eventually(b.gone(namespaceObject(t.namespace))).Should(BeTrue())
 			for i := range t.users {
-				b.Eventually(b.gone(w.membershipObject(t.memberships[i].ID))).Should(BeTrue())
-				b.Expect(b.gone(w.userObject(t.users[i].ID))()).To(BeFalse())
+				b.Eventually(b.gone(b.membershipObject(t.memberships[i].ID))).Should(BeTrue())
+				b.Expect(b.gone(b.userObject(t.users[i].ID))()).To(BeFalse())
 			}
 		},
 	},

@@ -35,15 +35,15 @@ func versioned(instance string, updatedAt, eventTime int) string {
 type mirroredByHand struct{ userID, organizationID, membershipID string }
 
 func (m mirroredByHand) user(id, version string) string {
-	return manifest("ClerkUser", clerk.ObjectName(w.instanceName, m.userID), "{userID: "+id+", "+version+"}")
+	return manifest("ClerkUser", clerk.ObjectName(clerkv1alpha1.DefaultInstanceName, m.userID), "{userID: "+id+", "+version+"}")
 }
 
 func (m mirroredByHand) organization(id, version string) string {
-	return manifest("ClerkOrganization", clerk.ObjectName(w.instanceName, m.organizationID), "{organizationID: "+id+", "+version+"}")
+	return manifest("ClerkOrganization", clerk.ObjectName(clerkv1alpha1.DefaultInstanceName, m.organizationID), "{organizationID: "+id+", "+version+"}")
 }
 
 func (m mirroredByHand) membership(userID, version string) string {
-	return manifest("ClerkOrganizationMembership", clerk.ObjectName(w.instanceName, m.membershipID),
+	return manifest("ClerkOrganizationMembership", clerk.ObjectName(clerkv1alpha1.DefaultInstanceName, m.membershipID),
 		"{membershipID: "+m.membershipID+", organizationID: "+m.organizationID+", userID: "+userID+", "+version+"}")
 }
 

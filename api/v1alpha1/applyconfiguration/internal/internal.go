@@ -546,6 +546,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: expression
       type:
         scalar: string
+    - name: instanceNames
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: organizationIDs
       type:
         list:

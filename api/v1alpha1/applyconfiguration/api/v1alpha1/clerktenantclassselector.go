@@ -10,6 +10,9 @@ package v1alpha1
 //
 // ClerkTenantClassSelector selects organizations. Its parts are ANDed; an empty selector selects every organization.
 type ClerkTenantClassSelectorApplyConfiguration struct {
+	// instanceNames are the names of the ClerkInstances whose organizations or users the class is for; absent means all.
+	// An ID is proof of nothing without its instance: name the instance where there are several.
+	InstanceNames []string `json:"instanceNames,omitempty"`
 	// organizationIDs are the IDs of the organizations that the class is for.
 	OrganizationIDs []string `json:"organizationIDs,omitempty"`
 	// expression is in CEL and true for the organizations that the class is for, such as
@@ -25,6 +28,16 @@ type ClerkTenantClassSelectorApplyConfiguration struct {
 // apply.
 func ClerkTenantClassSelector() *ClerkTenantClassSelectorApplyConfiguration {
 	return &ClerkTenantClassSelectorApplyConfiguration{}
+}
+
+// WithInstanceNames adds the given value to the InstanceNames field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the InstanceNames field.
+func (b *ClerkTenantClassSelectorApplyConfiguration) WithInstanceNames(values ...string) *ClerkTenantClassSelectorApplyConfiguration {
+	for i := range values {
+		b.InstanceNames = append(b.InstanceNames, values[i])
+	}
+	return b
 }
 
 // WithOrganizationIDs adds the given value to the OrganizationIDs field in the declarative configuration

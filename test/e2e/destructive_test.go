@@ -1,0 +1,73 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/test/payload"
+)
+
+// crds are the CRDs of the operator, by their plural names.
+func crds(plurals ...string) []string {
+	names := make([]string, len(plurals))
+	for i, plural := range plurals {
+		names[i] = "crd/" + plural + "." + clerkv1alpha1.GroupName
+	}
+	return names
+}
+
+// The API server empties a CRD that is deleted past every admission policy. That is not Clerk's word: access may go, and no
+// data does, whatever the class's grace is. With the CRD back, the next events find the namespaces.
+func TestDestructive_deletingCRDsKeepsTheData(t *testing.T) {
+	w := newWorld(t)
+	w.ownCluster()
+	atOnce := func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.Deletion.GracePeriod = &metav1.Duration{} }
+	o, namespace := w.tenant("kept", atOnce)
+	u := w.memberOf(o, namespace)
+	w.forUser(u.ID, atOnce)
+	own := w.personal(u.ID)
+	kept := []*corev1.Namespace{namespaceObject(namespace), namespaceObject(own)}
+	precious := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "precious"}}
+	w.Expect(suite.client.Create(t.Context(), precious)).To(Succeed())
+	wantKept := func() {
+		t.Helper()
+		w.Consistently(func(g Gomega) {
+			for _, object := range kept {
+				g.Expect(get(w, object).DeletionTimestamp).To(BeNil(), object.Name)
+			}
+		}).Should(Succeed())
+	}
+
+	w.kubectl(append([]string{"delete", "--timeout=60s"}, crds("clerkorganizations")...)...)
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
+	wantKept()
+	w.kubectl("apply", "--server-side", "-k", "config/crd")
+	again := w.message(w.event("organization.updated", o.Data()))
+	w.Eventually(func() (string, error) {
+		answer, err := w.sender.Post(t.Context(), again)
+		return resultOf(answer), err
+	}, 2*timeout).Should(BeElementOf("applied", "unchanged"))
+	w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
+	w.Expect(get(w, precious).UID).To(Equal(precious.UID))
+
+	// Without the tombstone Clerk's word is gone, too, for what was to be deleted later.
+	late, dying := w.tenant("dying", func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: time.Hour}
+	})
+	w.happen("organization.deleted", payload.Deleted("organization", late.ID))
+	kept = append(kept, namespaceObject(dying))
+	w.kubectl(append([]string{"delete", "--timeout=60s"}, crds("clerktombstones", "clerkinstances", "clerktenantclasses",
+		"clerkorganizationmemberships", "clerkusers", "clerkorganizations")...)...)
+	wantKept()
+}
