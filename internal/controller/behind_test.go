@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -20,6 +22,7 @@ import (
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
 // holding is a cache, or an API server, that holds these objects: a real cache cannot be made to be behind.
@@ -81,6 +84,56 @@ func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
 	g.Expect(needed()).To(BeFalse())
 	g.Expect(needed(user)).To(BeTrue())
 	g.Expect(needed(foreign)).To(BeFalse())
+}
+
+// A label that somebody removed is put back; one that names another owner says that the namespace is that owner's now.
+func TestIsAnothers_goesByInstanceAndID(t *testing.T) {
+	o := &clerkv1alpha1.ClerkOrganization{}
+	o.Spec.InstanceName, o.Spec.OrganizationID = "default", "org_1"
+	for name, tc := range map[string]struct {
+		labels map[string]string
+		want   bool
+	}{
+		"its own":                          {tenant.Labels(o), false},
+		"without labels":                   {nil, false},
+		"without its instance":             {map[string]string{clerkv1alpha1.LabelOrganizationID: "org_1"}, false},
+		"another instance's":               {map[string]string{clerkv1alpha1.LabelOrganizationID: "org_1", clerkv1alpha1.LabelInstance: "staging"}, true},
+		"another organization's":           {map[string]string{clerkv1alpha1.LabelOrganizationID: "org_2", clerkv1alpha1.LabelInstance: "default"}, true},
+		"an organization of no instance":   {map[string]string{clerkv1alpha1.LabelOrganizationID: "org_2"}, true},
+		"a user's who has its instance":    {map[string]string{clerkv1alpha1.LabelUserID: "user_1", clerkv1alpha1.LabelInstance: "default"}, true},
+		"labelled with another's instance": {map[string]string{clerkv1alpha1.LabelInstance: "staging"}, true},
+	} {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Labels: tc.labels}}
+		NewWithT(t).Expect(isAnothers(namespace, o)).To(Equal(tc.want), name)
+	}
+}
+
+func TestTellOfInstances(t *testing.T) {
+	instance := func(name string) clerkv1alpha1.ClerkInstance {
+		return clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	}
+	two := []clerkv1alpha1.ClerkInstance{instance("staging"), instance("default")}
+	for name, tc := range map[string]struct {
+		selector  *clerkv1alpha1.ClerkTenantClassSelector
+		instances []clerkv1alpha1.ClerkInstance
+		want      metav1.ConditionStatus
+	}{
+		"no instance":             {&clerkv1alpha1.ClerkTenantClassSelector{}, nil, metav1.ConditionTrue},
+		"one instance":            {&clerkv1alpha1.ClerkTenantClassSelector{}, two[:1], metav1.ConditionTrue},
+		"several":                 {&clerkv1alpha1.ClerkTenantClassSelector{}, two, metav1.ConditionFalse},
+		"several, listed IDs":     {&clerkv1alpha1.ClerkTenantClassSelector{OrganizationIDs: []string{"org_1"}}, two, metav1.ConditionFalse},
+		"several, one is named":   {&clerkv1alpha1.ClerkTenantClassSelector{InstanceNames: []string{"default"}}, two, metav1.ConditionTrue},
+		"several, selects nobody": {nil, two, metav1.ConditionTrue},
+	} {
+		g, class := NewWithT(t), &clerkv1alpha1.ClerkTenantClass{}
+		class.Spec.Selector = tc.selector
+		tellOfInstances(class, tc.instances)
+		condition := meta.FindStatusCondition(class.Status.Conditions, clerkv1alpha1.ConditionInstancesSpecified)
+		g.Expect(condition.Status).To(Equal(tc.want), name)
+		if tc.want == metav1.ConditionFalse {
+			g.Expect(condition.Message).To(ContainSubstring("2 ClerkInstances (default, staging)"))
+		}
+	}
 }
 
 func TestFinish_tellsNothingThatWasDecidedOnACacheThatIsBehind(t *testing.T) {

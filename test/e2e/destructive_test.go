@@ -61,13 +61,30 @@ func TestDestructive_deletingCRDsKeepsTheData(t *testing.T) {
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
 	w.Expect(get(w, precious).UID).To(Equal(precious.UID))
 
-	// Without the tombstone Clerk's word is gone, too, for what was to be deleted later.
-	late, dying := w.tenant("dying", func(class *clerkv1alpha1.ClerkTenantClass) {
+	// README's uninstallation.
+	w.kubectl("delete", "clerkinstances", "--all")
+	w.kubectl("delete", "clerktombstones", "--all", "--wait=false")
+	w.kubectl("delete", "clerkorganizations,clerkusers,clerkorganizationmemberships", "--all", "--wait=false")
+	w.kubectl("wait", "--for=delete", "clerkorganizations,clerkusers", "--all", "--timeout=60s")
+	w.kubectl("delete", "clerktenantclasses", "--all")
+	w.Expect(w.levelOf(u.ID, own)).To(Equal(none))
+	wantKept()
+	w.kubectl("delete", "namespace", namespace, own, "--timeout=60s")
+}
+
+// Where Clerk deleted an organization whose grace period runs, the end of the tombstones' CRD takes Clerk's word away.
+func TestDestructive_deletingEveryCRDKeepsTheData(t *testing.T) {
+	w := newWorld(t)
+	w.ownCluster()
+	o, namespace := w.tenant("dying", func(class *clerkv1alpha1.ClerkTenantClass) {
 		class.Spec.Deletion.GracePeriod = &metav1.Duration{Duration: time.Hour}
 	})
-	w.happen("organization.deleted", payload.Deleted("organization", late.ID))
-	kept = append(kept, namespaceObject(dying))
+	u := w.memberOf(o, namespace)
+	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting))
+
 	w.kubectl(append([]string{"delete", "--timeout=60s"}, crds("clerktombstones", "clerkinstances", "clerktenantclasses",
 		"clerkorganizationmemberships", "clerkusers", "clerkorganizations")...)...)
-	wantKept()
+	w.Expect(w.levelOf(u.ID, namespace)).To(Equal(none))
+	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
 }
