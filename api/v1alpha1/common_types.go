@@ -56,7 +56,8 @@ const (
 const (
 	// FinalizerUser holds a ClerkUser until no binding names the user.
 	FinalizerUser = GroupName + "/user-access"
-	// FinalizerOrganization holds a ClerkOrganization until its access, and after the grace its namespace, are gone.
+	// FinalizerOrganization holds a ClerkOrganization until its access is gone and, where Clerk deleted it, its namespace,
+	// which goes after the grace period.
 	FinalizerOrganization = GroupName + "/tenant-teardown"
 )
 
@@ -174,8 +175,6 @@ const (
 	ReasonRoleNotMapped = "RoleNotMapped"
 	// ReasonSuperseded says that the user has a newer membership of the same organization, which is the one that counts.
 	ReasonSuperseded = "Superseded"
-	// ReasonInstanceMismatch says that the membership, its user and its organization come from different instances.
-	ReasonInstanceMismatch = "InstanceMismatch"
 )
 
 // Reasons of a ClerkInstance's conditions.

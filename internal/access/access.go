@@ -47,14 +47,12 @@ func Decide(r Request) Decision {
 		return none(clerkv1alpha1.ReasonDeleting, "the membership is being deleted")
 	case r.Superseded:
 		return none(clerkv1alpha1.ReasonSuperseded, "user %s has a newer membership of this organization", m.Spec.UserID)
-	case r.User == nil || r.User.Spec.UserID != m.Spec.UserID:
+	case r.User == nil || r.User.Spec.UserID != m.Spec.UserID || r.User.Spec.InstanceName != m.Spec.InstanceName:
 		return none(clerkv1alpha1.ReasonWaitingForUser, "no ClerkUser has the ID %s yet", m.Spec.UserID)
-	case r.Organization == nil || r.Organization.Spec.OrganizationID != m.Spec.OrganizationID:
+	case r.Organization == nil || r.Organization.Spec.OrganizationID != m.Spec.OrganizationID ||
+		r.Organization.Spec.InstanceName != m.Spec.InstanceName:
 		return none(clerkv1alpha1.ReasonWaitingForOrganization,
 			"no ClerkOrganization has the ID %s yet", m.Spec.OrganizationID)
-	case r.User.Spec.InstanceName != m.Spec.InstanceName || r.Organization.Spec.InstanceName != m.Spec.InstanceName:
-		return none(clerkv1alpha1.ReasonInstanceMismatch,
-			"the membership, its user and its organization come from different ClerkInstances")
 	case !r.User.DeletionTimestamp.IsZero():
 		return none(clerkv1alpha1.ReasonUserDeleting, "user %s is being deleted", m.Spec.UserID)
 	case !r.Organization.DeletionTimestamp.IsZero():

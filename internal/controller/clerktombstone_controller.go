@@ -65,7 +65,7 @@ func (r *ClerkTombstoneReconciler) Reconcile(ctx context.Context, req ctrl.Reque
 }
 
 // isNeeded says whether what a tombstone names is still on its way out. A long grace may outlast the tombstone, without
-// which a user would be taken for one who was deleted by hand and comes back.
+// which an owner would be taken for one that was deleted by hand and comes back.
 func (r *ClerkTombstoneReconciler) isNeeded(ctx context.Context, tombstone *clerkv1alpha1.ClerkTombstone) (bool, error) {
 	kind, known := clerk.KindOf(tombstone.Spec.ID)
 	if !known {

@@ -37,8 +37,8 @@ type ClerkUserReconciler struct{ tenancy }
 
 // SetupWithManager watches users, what they are members of and where they are named.
 func (r *ClerkUserReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	named := changedSubjects(func(_ context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request {
-		return []reconcile.Request{requestFor(binding.Labels[clerkv1alpha1.LabelInstance], userID)}
+	named := changedSubjects(func(ctx context.Context, binding *rbacv1.RoleBinding, userID string) []reconcile.Request {
+		return []reconcile.Request{requestFor(r.labelsOfTenant(ctx, binding)[clerkv1alpha1.LabelInstance], userID)}
 	})
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("clerkuser").
@@ -207,8 +207,15 @@ func (r *ClerkUserReconciler) reconcileDelete(
 		}
 		return nil
 	}
+	config, _, err := r.configOf(ctx, user)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	// Where nothing is changed in the namespaces of organizations, a user who is deleted here must not wait for that: an
+	// organization takes the user out when it is enforced again, unless the user is back.
+	frozen := tombstone == nil && config.Observes()
 	release := func() error {
-		if remaining == 0 && bindings == 0 {
+		if remaining == 0 && (bindings == 0 || frozen) {
 			return r.releaseFinalizer(ctx, user, clerkv1alpha1.FinalizerUser)
 		}
 		setReady(user, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting,
@@ -233,9 +240,6 @@ func (r *ClerkUserReconciler) bindingsThatName(ctx context.Context, user *clerkv
 	named := 0
 	for i := range bindings.Items {
 		labels := bindings.Items[i].Labels
-		if labels[clerkv1alpha1.LabelInstance] != user.Spec.InstanceName {
-			continue // the user of this ID that it names is another instance's
-		}
 		if labels[clerkv1alpha1.LabelUserID] == user.Spec.UserID {
 			if bindings.Items[i].Namespace == user.Status.Namespace.Name {
 				named++

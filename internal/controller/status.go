@@ -30,9 +30,9 @@ type conditioned interface {
 	GetConditions() *[]metav1.Condition
 }
 
-// setCondition sets one condition for the object's present generation.
-func setCondition(o conditioned, conditionType string, status metav1.ConditionStatus, reason, message string) {
-	meta.SetStatusCondition(o.GetConditions(), metav1.Condition{
+// setCondition sets one condition for the object's present generation, and reports whether that changed it.
+func setCondition(o conditioned, conditionType string, status metav1.ConditionStatus, reason, message string) bool {
+	return meta.SetStatusCondition(o.GetConditions(), metav1.Condition{
 		Type:               conditionType,
 		Status:             status,
 		Reason:             reason,

@@ -332,7 +332,7 @@ func (t *tenancy) watchTenants(b *builder.Builder, kind clerkv1alpha1.TenantKind
 	if kind == clerkv1alpha1.TenantsUsers {
 		label = clerkv1alpha1.LabelUserID
 	}
-	toOwner := handler.EnqueueRequestsFromMapFunc(labelled(label))
+	toOwner := handler.EnqueueRequestsFromMapFunc(t.labelled(label))
 	return b.
 		Watches(&clerkv1alpha1.ClerkTenantClass{}, unhurried(handler.EnqueueRequestsFromMapFunc(t.allOf(kind))),
 			builder.WithPredicates(specChanged(), isFor(kind))).

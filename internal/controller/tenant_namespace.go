@@ -6,10 +6,12 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -94,7 +96,8 @@ func (t *tenancy) ensureCurrent(ctx context.Context, o owner, config *clerkv1alp
 }
 
 // findNamespace returns an owner's namespace, nil when there is none, and a stalledError when the name is taken by one
-// that is not proven to be the owner's. A namespace is its own when status holds its UID, or when it was made for it.
+// that is not proven to be the owner's. A namespace is its own when status holds its UID, or when it was made for it, unless
+// its labels name another owner.
 func (t *tenancy) findNamespace(ctx context.Context, o owner) (*corev1.Namespace, error) {
 	pinned := o.GetTenantStatus().Namespace
 	if pinned.Name == "" {
@@ -112,10 +115,28 @@ func (t *tenancy) findNamespace(ctx context.Context, o owner) (*corev1.Namespace
 	if err != nil {
 		return nil, fmt.Errorf("reading namespace %s: %w", pinned.Name, err)
 	}
-	if isAnothers(&namespace, o) || namespace.UID != pinned.UID && !madeFor(&namespace, o) {
+	switch {
+	case namespace.UID == pinned.UID && isAnothers(&namespace, o):
+		return nil, errors.Join(conflict(pinned.Name), t.relinquish(ctx, o, pinned.Name))
+	case namespace.UID != pinned.UID && !madeFor(&namespace, o):
 		return nil, conflict(pinned.Name)
 	}
 	return &namespace, nil
+}
+
+// relinquish takes back what an owner gives in a namespace that was its own and whose labels name another owner now: that one
+// has bindings of its own, which say so, and until it has nothing else would take this access away.
+func (t *tenancy) relinquish(ctx context.Context, o owner, namespace string) error {
+	var bindings rbacv1.RoleBindingList
+	err := t.live.List(ctx, &bindings, client.InNamespace(namespace), client.MatchingLabels(tenant.Labels(o)))
+	if err != nil {
+		return fmt.Errorf("listing bindings: %w", err)
+	}
+	var errs []error
+	for i := range bindings.Items {
+		errs = append(errs, t.deleteBinding(ctx, &bindings.Items[i]))
+	}
+	return errors.Join(errs...)
 }
 
 // findLive finds a namespace that was created and that neither status nor the cache knows yet.

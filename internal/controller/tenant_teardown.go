@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/mirror"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
@@ -57,20 +59,17 @@ func (t *tenancy) teardown(
 }
 
 // leave takes the access to an owner's tenant away and lets the owner go: the owner is deleted here and not in Clerk, whatever
-// deleted it, and the namespace with its data is to be found when it is back.
+// deleted it, and the namespace with its data is to be found when it is back. In mode Observe, too: nothing would take the
+// access away of an owner that does not come back.
 func (t *tenancy) leave(ctx context.Context, o owner, release func() error) (ctrl.Result, error) {
-	config, _, err := t.configOf(ctx, o)
-	if err != nil {
-		return ctrl.Result{}, err
+	namespace, again, err := t.disconnect(ctx, o)
+	if err != nil || again {
+		return ctrl.Result{RequeueAfter: catchUpInterval}, err
 	}
-	if !config.Observes() {
-		namespace, again, err := t.disconnect(ctx, o)
-		if err != nil || again {
-			return ctrl.Result{RequeueAfter: catchUpInterval}, err
-		}
-		if namespace != nil {
-			t.tellRetained(o, namespace, "the object was deleted here and not in Clerk")
-		}
+	left := setCondition(o, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse, clerkv1alpha1.ReasonDeleting,
+		"Access is revoked and data is kept: the object was deleted here and not in Clerk")
+	if namespace != nil && left {
+		t.tellRetained(o, namespace, "the object was deleted here and not in Clerk")
 	}
 	t.forget(o)
 	return ctrl.Result{}, release()
@@ -91,8 +90,8 @@ func (t *tenancy) forget(o owner) {
 // again says that not all of the access is gone yet.
 func (t *tenancy) disconnect(ctx context.Context, o owner) (namespace *corev1.Namespace, again bool, err error) {
 	namespace, err = t.findNamespace(ctx, o)
-	if stall := new(stalledError); errors.As(err, &stall) {
-		// What has the name is not ours: there is nothing to take access to and nothing to delete.
+	if _, stalls := stalledOnly(err); stalls {
+		// What has the name is not ours: there is nothing to take access to any more, and nothing to delete.
 		namespace, err = nil, nil
 	}
 	if err == nil && namespace == nil {
@@ -147,6 +146,10 @@ func (t *tenancy) demolish(
 		setReady(o, metav1.ConditionFalse, clerkv1alpha1.ReasonTenantSuspended, fmt.Sprintf(
 			"access is gone; namespace %s is kept while the tenant or its ClerkInstance is suspended", namespace.Name))
 		return ctrl.Result{RequeueAfter: resyncInterval}, false, nil
+	}
+	// Clerk's word may have been taken back while all this was looked at.
+	if tombstone, err := mirror.TombstoneOf(ctx, t.live, o.GetMirrored().InstanceName, o.GetClerkID()); err != nil || tombstone == nil {
+		return ctrl.Result{}, false, cmp.Or(err, errBehind)
 	}
 	result, err = t.deleteNamespace(ctx, o, namespace)
 	return result, false, err

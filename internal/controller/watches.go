@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -115,14 +116,25 @@ func requestForOwner(o tenant.Owner) reconcile.Request {
 	return requestFor(o.GetMirrored().InstanceName, o.GetClerkID())
 }
 
-// labelled leads from an object to the owner whose ID is in a label.
-func labelled(label string) handler.MapFunc {
-	return func(_ context.Context, o client.Object) []reconcile.Request {
-		if id := o.GetLabels()[label]; id != "" {
-			return []reconcile.Request{requestFor(o.GetLabels()[clerkv1alpha1.LabelInstance], id)}
+// labelled leads from an object to the owner whose ID is in a label: in a label of its namespace, where it is in a tenant's,
+// since the labels of what people made there can be any.
+func (b *base) labelled(label string) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		labels := b.labelsOfTenant(ctx, o)
+		if id := labels[label]; id != "" {
+			return []reconcile.Request{requestFor(labels[clerkv1alpha1.LabelInstance], id)}
 		}
 		return nil
 	}
+}
+
+// labelsOfTenant returns the labels of the namespace that an object is in, or its own where it is in no tenant's.
+func (b *base) labelsOfTenant(ctx context.Context, o client.Object) map[string]string {
+	namespace := &corev1.Namespace{}
+	if o.GetNamespace() != "" && b.client.Get(ctx, client.ObjectKey{Name: o.GetNamespace()}, namespace) == nil {
+		return namespace.Labels
+	}
+	return o.GetLabels()
 }
 
 // tombstoned leads from a tombstone to the object of its ID, if that is of the kind.

@@ -108,3 +108,21 @@ func TestDrift_ofAMirroredObjectLosesItsFinalizerOnlyForAMoment(t *testing.T) {
 	w.kubectl("patch", "clerkuser", clerk.ObjectName(w.instanceName, u.ID), "--type=merge", `-p={"metadata":{"finalizers":null}}`)
 	w.Eventually(stored(w, w.userObject(u.ID))).Should(HaveField("Finalizers", ConsistOf(clerkv1alpha1.FinalizerUser)))
 }
+
+// The labels of what an administrator makes in a tenant's namespace can be any: it is the namespace that says whose it is.
+func TestDrift_ofABindingWithoutItsInstance(t *testing.T) {
+	w := newWorld(t)
+	w.ownInstance()
+	o, namespace := w.tenant("unlabelled")
+	u, grace := w.memberOf(o, namespace), w.user()
+	for _, labels := range []map[string]string{
+		{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: o.ID},
+		{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: o.ID, clerkv1alpha1.LabelInstance: "default"},
+	} {
+		binding := bindingOf(namespace, "clerk-extra", "admin", userSubject("clerk:"+grace.ID))
+		binding.Labels = labels
+		w.create(binding)
+		w.Eventually(w.gone(binding)).Should(BeTrue())
+	}
+	w.Eventually(w.bindings(namespace)).Should(Equal(map[string][]string{"admin": {"clerk:" + u.ID}}))
+}

@@ -146,6 +146,7 @@ func TestInstances_aTenantMovesByHand(t *testing.T) {
 	w.kubectl("label", "--overwrite", "namespace", namespace, "clerk-operator.dev/instance="+instance.Name)
 	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(
 		beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNamespaceConflict), "it is another's now")
+	w.Eventually(w.bindings(namespace)).Should(BeEmpty(), "whose new owner may never come")
 
 	grace := target.user()
 	target.happen("organization.created", o.Data())
@@ -157,6 +158,28 @@ func TestInstances_aTenantMovesByHand(t *testing.T) {
 	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
 	target.Expect(target.bindings(namespace)()).To(Equal(map[string][]string{"edit": {"clerk:" + grace.ID}}))
+}
+
+// Whoever relabels a tenant's namespace must not take away what takes access away.
+func TestInstances_aRelabelledTenantGivesNobodyAccess(t *testing.T) {
+	w := newWorld(t)
+	o, namespace := w.tenant("relabelled")
+	u := w.memberOf(o, namespace)
+	restart := w.withoutManager()
+	w.kubectl("label", "--overwrite", "namespace", namespace, "clerk-operator.dev/instance=nobody")
+	restart()
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
+	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
+	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
+	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
+
+	o, namespace = w.tenant("mended")
+	u = w.memberOf(o, namespace)
+	w.kubectl("label", "--overwrite", "namespace", namespace, "clerk-operator.dev/instance=typo")
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
+	w.kubectl("label", "--overwrite", "namespace", namespace, "clerk-operator.dev/instance=default")
+	w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
+	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
 }
 
 // A class that names no instance makes tenants for whoever has the signing secret of any.

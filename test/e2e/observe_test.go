@@ -80,3 +80,25 @@ func TestObserve_leavesTenantsAsTheyAre(t *testing.T) {
 	w.Eventually(w.gone(namespaceObject(namespace))).Should(BeTrue())
 	w.Eventually(w.gone(w.organizationObject(o.ID))).Should(BeTrue())
 }
+
+// To delete an object here is a decision about this cluster. It must not be held for as long as the mode is, while its events
+// are refused, and what it gave must not stay with nothing left that would take it away.
+func TestObserve_letsGoWhatIsDeletedHere(t *testing.T) {
+	w := newWorld(t)
+	instance := w.ownInstance()
+	o, namespace := w.tenant("observed-by-hand")
+	ada, grace := w.memberOf(o, namespace), w.memberOf(o, namespace)
+	changeByHand(w, instance, observing)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonObserving))
+
+	w.kubectl("delete", "clerkuser", w.userObject(ada.ID).Name, "--timeout=60s")
+	w.Expect(w.levelOf(ada.ID, namespace)).To(Equal(admin), "nothing is changed in the organization's namespace")
+	w.happen("user.updated", ada.Data())
+	w.kubectl("delete", "clerkorganization", w.organizationObject(o.ID).Name, "--timeout=60s")
+	w.Eventually(w.level(grace.ID, namespace)).Should(Equal(none))
+	w.Consistently(stored(w, namespaceObject(namespace))).Should(HaveField("DeletionTimestamp", BeNil()))
+	w.happen("organization.updated", o.Data())
+	changeByHand(w, instance, func(i *clerkv1alpha1.ClerkInstance) { i.Spec.Mode = clerkv1alpha1.ModeEnforce })
+	w.Expect(w.provisioned(o.ID)).To(Equal(namespace))
+	w.Eventually(w.level(grace.ID, namespace)).Should(Equal(admin))
+}
