@@ -168,9 +168,10 @@ func (u *ClerkUser) GetClerkID() string { return u.Spec.UserID }
 // GetTenantStatus returns what the operator has made of the user's own tenant, to be changed in place.
 func (u *ClerkUser) GetTenantStatus() *TenantStatus { return &u.Status.TenantStatus }
 
-// Suspended says whether Clerk's own state forbids the user any access.
+// Suspended reports whether Clerk's own state forbids the user any access, or does not say that it allows any: what is
+// learned from Clerk always has banned, and absence gives no access. Absent deprovisioned is no, as in Clerk.
 func (u *ClerkUser) Suspended() bool {
-	return u.Spec.Banned != nil && *u.Spec.Banned || u.Spec.Deprovisioned != nil && *u.Spec.Deprovisioned
+	return u.Spec.Banned == nil || *u.Spec.Banned || u.Spec.Deprovisioned != nil && *u.Spec.Deprovisioned
 }
 
 // +kubebuilder:object:root=true

@@ -58,7 +58,7 @@ func Decide(r Request) Decision {
 	case !r.Organization.DeletionTimestamp.IsZero():
 		return none(clerkv1alpha1.ReasonOrganizationDeleting, "organization %s is being deleted", m.Spec.OrganizationID)
 	case r.User.Suspended():
-		return none(clerkv1alpha1.ReasonUserSuspended, "user %s is banned or deprovisioned in Clerk", m.Spec.UserID)
+		return none(clerkv1alpha1.ReasonUserSuspended, suspendedMessage, m.Spec.UserID)
 	case r.Suspended:
 		return none(clerkv1alpha1.ReasonTenantSuspended, "organization %s or its ClerkInstance is suspended", m.Spec.OrganizationID)
 	case r.Class == nil:
@@ -79,7 +79,7 @@ func DecideOwner(user *clerkv1alpha1.ClerkUser, class *clerkv1alpha1.ClerkTenant
 	case !user.DeletionTimestamp.IsZero():
 		return none(clerkv1alpha1.ReasonUserDeleting, "user %s is being deleted", user.Spec.UserID)
 	case user.Suspended():
-		return none(clerkv1alpha1.ReasonUserSuspended, "user %s is banned or deprovisioned in Clerk", user.Spec.UserID)
+		return none(clerkv1alpha1.ReasonUserSuspended, suspendedMessage, user.Spec.UserID)
 	case suspended:
 		return none(clerkv1alpha1.ReasonTenantSuspended, "user %s's tenant or its ClerkInstance is suspended", user.Spec.UserID)
 	case class == nil:
@@ -92,6 +92,9 @@ func DecideOwner(user *clerkv1alpha1.ClerkUser, class *clerkv1alpha1.ClerkTenant
 	}
 	return Decision{ClusterRoles: roles}
 }
+
+// suspendedMessage explains ReasonUserSuspended.
+const suspendedMessage = "user %s is banned or deprovisioned in Clerk, or the ClerkUser lacks spec.banned"
 
 func none(reason, format string, args ...any) Decision {
 	return Decision{Reason: reason, Message: fmt.Sprintf(format, args...)}

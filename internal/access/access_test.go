@@ -29,6 +29,7 @@ func request() access.Request {
 		}},
 		User: &clerkv1alpha1.ClerkUser{Spec: clerkv1alpha1.ClerkUserSpec{
 			Mirrored: mirrored, UserID: "user_U", Email: "amalia@example.com", Username: "amalia", FirstName: "Amalia",
+			Banned: new(false),
 		}},
 		Organization: &clerkv1alpha1.ClerkOrganization{Spec: clerkv1alpha1.ClerkOrganizationSpec{
 			Mirrored: mirrored, OrganizationID: "org_O", Name: "Acme", Slug: "acme-slug",
@@ -66,6 +67,7 @@ var obstacles = []struct {
 	{"user is being deleted", onUser(func(u *clerkv1alpha1.ClerkUser) { u.DeletionTimestamp = deleting }), clerkv1alpha1.ReasonUserDeleting},
 	{"organization is being deleted", onOrganization(func(o *clerkv1alpha1.ClerkOrganization) { o.DeletionTimestamp = deleting }), clerkv1alpha1.ReasonOrganizationDeleting},
 	{"user is banned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Banned = new(true) }), clerkv1alpha1.ReasonUserSuspended},
+	{"user's object does not say whether it is banned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Banned = nil }), clerkv1alpha1.ReasonUserSuspended},
 	{"user is deprovisioned", onUser(func(u *clerkv1alpha1.ClerkUser) { u.Spec.Deprovisioned = new(true) }), clerkv1alpha1.ReasonUserSuspended},
 	{"suspended tenant", func(r *access.Request) { r.Suspended = true }, clerkv1alpha1.ReasonTenantSuspended},
 	{"no class", func(r *access.Request) { r.Class = nil }, clerkv1alpha1.ReasonNoTenantClass},
@@ -94,7 +96,7 @@ func TestDecide_grantsWhatTheClassMapsTheRoleTo(t *testing.T) {
 	r := request()
 	g.Expect(access.Decide(r)).To(Equal(access.Decision{ClusterRoles: []string{"edit"}}))
 	g.Expect(access.Decide(r).Granted()).To(BeTrue())
-	r.User.Spec.Banned, r.User.Spec.Deprovisioned = new(false), new(false)
+	r.User.Spec.Deprovisioned = new(false)
 	g.Expect(access.Decide(r).Granted()).To(BeTrue())
 }
 

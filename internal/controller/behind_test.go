@@ -159,6 +159,7 @@ func TestPlaces_whoWaitsIsLookedAtAgain(t *testing.T) {
 		o.Annotations = map[string]string{clerkv1alpha1.AnnotationSuspend: "true"}
 	})
 	user := &clerkv1alpha1.ClerkUser{}
+	user.Spec.Banned = new(false)
 	banned := user.DeepCopy()
 	banned.Spec.Banned = new(true)
 	for name, tc := range map[string]struct {

@@ -181,7 +181,7 @@ func reconcileUserStatus(
 		setReady(user, metav1.ConditionFalse, clerkv1alpha1.ReasonRevoking, "bindings still name the suspended user")
 	default:
 		setReady(user, metav1.ConditionTrue, clerkv1alpha1.ReasonSuspended,
-			"the user is banned or deprovisioned in Clerk and holds no access")
+			"the user is banned or deprovisioned in Clerk, or spec.banned is absent, and holds no access")
 	}
 }
 
