@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -22,8 +23,8 @@ func (e *UnusableError) Error() string { return "unusable event: " + e.Reason }
 
 func unusable(reason string) error { return &UnusableError{Reason: reason} }
 
-// Event is one delivery. At most one of User, Organization, Membership, Subscription and Deleted is set; none is for a
-// type that is not mirrored.
+// Event is one delivery. At most one of User, Organization, Membership, Subscription, Deleted and Recheck is set; none is
+// for a type that is not mirrored.
 type Event struct {
 	// Type is the event's type as sent, such as user.created.
 	Type string
@@ -38,11 +39,18 @@ type Event struct {
 	Subscription *Subscription
 	// Deleted is the ID of what was deleted.
 	Deleted string
+
+	// UpdateOnly reports that the type is unknown, so that User or Organization updates what is mirrored and creates nothing.
+	UpdateOnly bool
+	// Recheck is the ID of a membership that an event of an unknown type is about. Its state is not to be stored: a removal
+	// carries the same object as a creation.
+	Recheck string
 }
 
-// Mirrored says whether the event changes a mirrored object.
+// Mirrored reports whether the event is about an object that is, or could be, mirrored.
 func (e *Event) Mirrored() bool {
-	return e.User != nil || e.Organization != nil || e.Membership != nil || e.Subscription != nil || e.Deleted != ""
+	return e.User != nil || e.Organization != nil || e.Membership != nil || e.Subscription != nil ||
+		e.Deleted != "" || e.Recheck != ""
 }
 
 type envelope struct {
@@ -63,6 +71,7 @@ func Decode(body []byte) (*Event, error) {
 	event := &Event{Type: stringOf(env.Type), InstanceID: stringOf(env.InstanceID), Time: env.Timestamp.Time}
 	decode, ok := decoders[event.Type]
 	if !ok {
+		decodeUnknown(event, env.Data)
 		return event, nil
 	}
 	return event, decode(event, env.Data)
@@ -95,6 +104,43 @@ var decoders = map[string]func(*Event, json.RawMessage) error{
 	"subscriptionItem.incomplete":      decodeSubscriptionItem,
 	"subscriptionItem.pastDue":         decodeSubscriptionItem,
 	"subscriptionItem.freeTrialEnding": decodeSubscriptionItem,
+}
+
+// unknownTypes holds, for the part before the dot of types that decoders does not have, what their data must be.
+var unknownTypes = map[string]struct {
+	object string
+	kind   Kind
+}{
+	"user":                   {"user", KindUser},
+	"organization":           {"organization", KindOrganization},
+	"organizationMembership": {"organization_membership", KindMembership},
+}
+
+// decodeUnknown reads an event of a type that Clerk may have added since this was written. Data that is a whole object, with
+// a version of its own, is its state, whatever happened to it; anything else is not understood, and so not used.
+func decodeUnknown(event *Event, data json.RawMessage) {
+	prefix, _, dotted := strings.Cut(event.Type, ".")
+	want, ok := unknownTypes[prefix]
+	var have struct {
+		Object    string      `json:"object"`
+		ID        string      `json:"id"`
+		UpdatedAt epoch       `json:"updated_at"`
+		Deleted   *forbidding `json:"deleted"`
+	}
+	if !ok || !dotted || decodeData(data, &have) != nil || have.Object != want.object || checkID(have.ID, want.kind) != nil ||
+		have.UpdatedAt.IsZero() || have.Deleted != nil && bool(*have.Deleted) {
+		return
+	}
+	var err error
+	switch want.kind {
+	case KindUser:
+		event.User, err = DecodeUser(data)
+	case KindOrganization:
+		event.Organization, err = DecodeOrganization(data)
+	case KindMembership:
+		event.Recheck = have.ID
+	}
+	event.UpdateOnly = err == nil && event.Recheck == ""
 }
 
 func decodeUser(event *Event, data json.RawMessage) error {

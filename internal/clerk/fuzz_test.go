@@ -37,6 +37,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add(body)
 	}
 	f.Add(envelope("user.created", `{"id":"user_1","first_name":"\u202e\ud800","public_metadata":{"a":1e400},"banned":0}`))
+	f.Add(envelope("user.banned", `{`+unknownUser+`}`))
+	f.Add(envelope("organizationMembership.removed", `{`+unknownMembership+`}`))
 	f.Add([]byte("\ufeff{}"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		g := NewWithT(t)
@@ -48,6 +50,11 @@ func FuzzDecode(f *testing.F) {
 		if event.Deleted != "" {
 			_, ok := clerk.KindOf(event.Deleted)
 			g.Expect(ok).To(BeTrue())
+		}
+		if event.Recheck != "" {
+			kind, _ := clerk.KindOf(event.Recheck)
+			g.Expect(kind).To(Equal(clerk.KindMembership))
+			g.Expect(event.Object(source)).To(BeNil())
 		}
 		if event.Subscription != nil {
 			expectStorableBilling(g, event.Subscription)

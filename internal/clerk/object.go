@@ -4,6 +4,7 @@
 package clerk
 
 import (
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +22,8 @@ type Source struct {
 	Profile clerkv1alpha1.UserProfile
 	// EventTime is when Clerk made the event that carried the state, or when the state was read.
 	EventTime time.Time
+	// UpdateOnly reports that the state is from an event of an unknown type.
+	UpdateOnly bool
 }
 
 // Object is one object of the mirror as it should be.
@@ -34,9 +37,11 @@ type Object struct {
 	InstanceName string
 	// UpdatedAt and EventTime are the version of the state.
 	UpdatedAt, EventTime time.Time
+	// UpdateOnly reports that the state updates what is mirrored and creates nothing.
+	UpdateOnly bool
 	// Dropped names what Clerk sent and the cluster could not hold, such as publicMetadata.
 	Dropped []string
-	// Apply is the object's complete desired state: name, labels, finalizers and spec.
+	// Apply is the object's desired state: name, labels, finalizers and spec. It is complete, unless Incomplete.
 	Apply runtime.ApplyConfiguration
 	// Meta is the metadata of Apply: after an apply, what the API server answered.
 	Meta *metav1ac.ObjectMetaApplyConfiguration
@@ -44,7 +49,7 @@ type Object struct {
 
 // Object returns the object that the event asks for; nil for a deletion, a subscription or a type that is not mirrored.
 func (e *Event) Object(source Source) *Object {
-	source.EventTime = e.Time
+	source.EventTime, source.UpdateOnly = e.Time, e.UpdateOnly
 	switch {
 	case e.User != nil:
 		return e.User.Object(source)
@@ -59,10 +64,12 @@ func (e *Event) Object(source Source) *Object {
 // Object maps a user to its ClerkUser.
 func (u *User) Object(source Source) *Object {
 	o := newObject(KindUser, u.ID, source, u.CreatedAt, u.UpdatedAt)
-	spec := clerkv1alpha1ac.ClerkUserSpec().
-		WithUserID(u.ID).
-		WithBanned(bool(u.Banned)).
-		WithDeprovisioned(bool(u.Deprovisioned))
+	spec := clerkv1alpha1ac.ClerkUserSpec().WithUserID(u.ID)
+	spec.Banned, spec.Deprovisioned = (*bool)(u.Banned), (*bool)(u.Deprovisioned)
+	if spec.Deprovisioned == nil && !source.UpdateOnly {
+		// Clerk's schema requires banned, and leaves deprovisioned out of users that no directory manages.
+		spec.WithDeprovisioned(false)
+	}
 	spec.MirroredApplyConfiguration = o.mirrored(u.CreatedAt)
 	if source.Profile != clerkv1alpha1.UserProfileMinimal {
 		email, verified := u.primaryEmail()
@@ -85,6 +92,50 @@ func (u *User) Object(source Source) *Object {
 	o.Apply, o.Meta = object, object.ObjectMetaApplyConfiguration
 	return o
 }
+
+// Incomplete reports whether the state leaves out a flag that takes access away. Absence gives no access, so such a flag
+// stays as it is stored: see Completed.
+func (o *Object) Incomplete() bool {
+	user, ok := o.Apply.(*clerkv1alpha1ac.ClerkUserApplyConfiguration)
+	return ok && (user.Spec.Banned == nil || user.Spec.Deprovisioned == nil)
+}
+
+// Completed returns the object with the flags that its state leaves out as they are stored. They are false where nothing is
+// stored, which is nil.
+func (o *Object) Completed(stored *clerkv1alpha1.ClerkUser) *Object {
+	if !o.Incomplete() {
+		return o
+	}
+	banned, deprovisioned := new(false), new(false)
+	if stored != nil {
+		banned, deprovisioned = stored.Spec.Banned, stored.Spec.Deprovisioned
+	}
+	completed, object, meta := *o, *o.Apply.(*clerkv1alpha1ac.ClerkUserApplyConfiguration), *o.Meta
+	spec := *object.Spec
+	spec.Banned, spec.Deprovisioned = firstFlag(spec.Banned, banned), firstFlag(spec.Deprovisioned, deprovisioned)
+	meta.Annotations = maps.Clone(meta.Annotations)
+	object.Spec, object.ObjectMetaApplyConfiguration = &spec, &meta
+	completed.Apply, completed.Meta = &object, &meta
+	return &completed
+}
+
+// firstFlag returns a copy of the first flag that is set, nil where none is.
+func firstFlag(flags ...*bool) *bool {
+	for _, flag := range flags {
+		if flag != nil {
+			return new(*flag)
+		}
+	}
+	return nil
+}
+
+// RequestResync marks the object to be read from Clerk again once the state is stored.
+func (o *Object) RequestResync() {
+	o.Meta.WithAnnotations(map[string]string{clerkv1alpha1.AnnotationResyncRequestedAt: ResyncRequest(o.EventTime)})
+}
+
+// ResyncRequest returns the value that requests a resync because of an event, which is the same for each of its deliveries.
+func ResyncRequest(eventTime time.Time) string { return eventTime.UTC().Format(time.RFC3339Nano) }
 
 // Object maps an organization to its ClerkOrganization.
 func (g *Organization) Object(source Source) *Object {
@@ -153,7 +204,7 @@ func (m *Membership) OrganizationObject(source Source) *Object {
 // newObject settles the version: what lacks one time has the next best one, so that an object without updated_at
 // still has an order.
 func newObject(kind Kind, id string, source Source, createdAt, updatedAt epoch) *Object {
-	o := &Object{Kind: kind, ID: id, InstanceName: source.InstanceName, EventTime: source.EventTime}
+	o := &Object{Kind: kind, ID: id, InstanceName: source.InstanceName, EventTime: source.EventTime, UpdateOnly: source.UpdateOnly}
 	o.UpdatedAt = firstTime(updatedAt.Time, source.EventTime, createdAt.Time)
 	o.EventTime = firstTime(source.EventTime, o.UpdatedAt)
 	return o

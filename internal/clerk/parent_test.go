@@ -134,7 +134,7 @@ func TestDecodeOfAListing_isLenient(t *testing.T) {
 	user, err := clerk.DecodeUser(json.RawMessage(` {"id":"` + userID + `","first_name":17,"banned":"perhaps","new":{"a":[1]}}`))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(user.FirstName).To(BeEmpty())
-	g.Expect(user.Banned).To(BeEquivalentTo(true))
+	g.Expect(user.Banned).To(HaveValue(BeEquivalentTo(true)))
 	organization, err := clerk.DecodeOrganization(json.RawMessage(`{"id":"` + organizationID + `","name":["Acme"],"slug":"acme"}`))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(organization.Slug).To(Equal("acme"))

@@ -19,8 +19,8 @@ type User struct {
 	LastName              string          `json:"last_name"`
 	PrimaryEmailAddressID string          `json:"primary_email_address_id"`
 	EmailAddresses        []EmailAddress  `json:"email_addresses"`
-	Banned                forbidding      `json:"banned"`
-	Deprovisioned         forbidding      `json:"deprovisioned"`
+	Banned                *forbidding     `json:"banned"`
+	Deprovisioned         *forbidding     `json:"deprovisioned"`
 	PublicMetadata        json.RawMessage `json:"public_metadata"`
 	CreatedAt             epoch           `json:"created_at"`
 	UpdatedAt             epoch           `json:"updated_at"`
@@ -72,13 +72,13 @@ type Membership struct {
 	UpdatedAt epoch `json:"updated_at"`
 }
 
-// forbidding is a flag that takes access away, so whatever is sent and is not a clear no is a yes. Clerk leaves
-// deprovisioned out of users that no directory manages, so what is not sent is a no.
+// forbidding is a flag that takes access away, so whatever is sent and is not a clear no is a yes. What is absent or null
+// is neither: a pointer to a flag is nil then.
 type forbidding bool
 
-// UnmarshalJSON reads false and null as false and everything else as true.
+// UnmarshalJSON reads false as false and everything else as true.
 func (f *forbidding) UnmarshalJSON(data []byte) error {
-	*f = string(data) != "false" && string(data) != "null"
+	*f = string(data) != "false"
 	return nil
 }
 

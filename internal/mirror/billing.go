@@ -7,13 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -23,10 +20,6 @@ import (
 
 // BillingFieldOwner owns spec.billing of users and organizations, and nothing else.
 const BillingFieldOwner = "clerk-operator/billing"
-
-// billingBackoff bounds how often, and for how long, what is known of a plan is read and written again because somebody
-// else was faster.
-var billingBackoff = wait.Backoff{Steps: 12, Duration: 2 * time.Millisecond, Factor: 1.5, Jitter: 1}
 
 // ErrNoPayer says that the user or the organization that a subscription belongs to is not mirrored, at least not yet.
 var ErrNoPayer = errors.New("the payer is not mirrored")
@@ -45,21 +38,12 @@ func (m *Mirror) ApplyBilling(ctx context.Context, instanceName string, s *clerk
 		return Stale, err
 	}
 	object, err := m.find(ctx, s.PayerKind, instanceName, s.PayerID)
-	var result Result
-	failure := retry.RetryOnConflict(billingBackoff, func() error {
-		if err != nil {
-			return err
-		}
-		var failure error
-		if result, failure = m.mergeBilling(ctx, s, object); apierrors.IsConflict(failure) {
-			object, err = m.findLive(ctx, s.PayerKind, instanceName, s.PayerID)
-		}
-		return failure
-	})
-	if apierrors.IsConflict(failure) {
-		return "", fmt.Errorf("applying the plan of %s: others were faster each time: %w", s.PayerID, failure)
+	if err != nil {
+		return "", err
 	}
-	return result, failure
+	return m.onLatest(ctx, s.PayerKind, instanceName, s.PayerID, object, func(stored Object) (Result, error) {
+		return m.mergeBilling(ctx, s, stored)
+	})
 }
 
 // mergeBilling merges into an object as it was read. A conflict says that it is no longer so.

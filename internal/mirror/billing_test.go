@@ -183,18 +183,23 @@ func TestApplyBilling_aCacheThatIsBehind(t *testing.T) {
 	g.Expect(billing.Items).To(HaveLen(2))
 }
 
-// cached is a client that knows an organization as it once was.
+// cached is a client that knows an organization, or a membership, as it once was.
 type cached struct {
 	client.Client
 	organization *clerkv1alpha1.ClerkOrganization
+	membership   *clerkv1alpha1.ClerkOrganizationMembership
 }
 
 func (c cached) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
-	if into, ok := object.(*clerkv1alpha1.ClerkOrganization); ok {
+	switch into := object.(type) {
+	case *clerkv1alpha1.ClerkOrganization:
 		c.organization.DeepCopyInto(into)
-		return nil
+	case *clerkv1alpha1.ClerkOrganizationMembership:
+		c.membership.DeepCopyInto(into)
+	default:
+		return c.Client.Get(ctx, key, object, options...)
 	}
-	return c.Client.Get(ctx, key, object, options...)
+	return nil
 }
 
 func TestApplyBilling_whereThereIsNoPayer(t *testing.T) {

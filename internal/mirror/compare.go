@@ -33,7 +33,7 @@ const (
 	Dead Difference = "dead"
 )
 
-// Compare compares a state with the cache and writes nothing.
+// Compare compares a state with the cache and writes nothing. A flag that the state leaves out is no difference.
 func (m *Mirror) Compare(ctx context.Context, o *clerk.Object) (Difference, error) {
 	dead, err := Deleted(ctx, m.client, o.InstanceName, append([]string{o.ID}, o.Parents...)...)
 	if err != nil {
@@ -51,7 +51,7 @@ func (m *Mirror) Compare(ctx context.Context, o *clerk.Object) (Difference, erro
 	case !stored.GetDeletionTimestamp().IsZero():
 		return Dead, nil
 	}
-	same, err := same(o, stored)
+	same, err := same(completed(o, stored), stored)
 	switch {
 	case err != nil:
 		return "", err

@@ -37,7 +37,7 @@ const FieldOwner = "clerk-operator/mirror"
 // Result says what became of a state.
 type Result string
 
-// The results of Apply and Delete.
+// The results of writes.
 const (
 	// Applied says that the state is stored.
 	Applied Result = "applied"
@@ -45,6 +45,8 @@ const (
 	Unchanged Result = "unchanged"
 	// Stale says that something newer is stored, or that the object is known to be deleted.
 	Stale Result = "stale"
+	// Ignored says that nothing is stored that the state, or the request, could be about.
+	Ignored Result = "ignored"
 )
 
 // RefusedError says that a state can never be stored, however often it is tried. The reason is one CamelCase word.
@@ -86,11 +88,15 @@ func New(c client.Client, live client.Reader) *Mirror {
 	return &Mirror{client: c, live: live}
 }
 
-// Apply stores an object's state in one server-side apply, or in none if the cache has that very state. It returns an error
-// that is a *RefusedError when no retry can help, and any other when one can.
+// Apply stores an object's state in one server-side apply, or in none if the cache has that very state; a state that rests
+// on what is stored is applied to exactly that, read live. It returns an error that is a *RefusedError when no retry can
+// help, and any other when one can.
 func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	if dead, err := m.isDead(ctx, o); err != nil || dead {
 		return Stale, err
+	}
+	if o.UpdateOnly || o.Incomplete() {
+		return m.applyOnto(ctx, o)
 	}
 	before := NewObject(o.Kind)
 	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.InstanceName, o.ID)}, before); client.IgnoreNotFound(err) != nil {
@@ -129,9 +135,7 @@ func recognize(o *clerk.Object, stored Object) (bool, error) {
 	}
 	same, err := same(o, stored)
 	if err == nil && !same {
-		o.Meta.WithAnnotations(map[string]string{
-			clerkv1alpha1.AnnotationResyncRequestedAt: o.EventTime.UTC().Format(time.RFC3339Nano),
-		})
+		o.RequestResync()
 	}
 	return same && stored.GetDeletionTimestamp().IsZero(), err
 }

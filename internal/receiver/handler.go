@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,6 +77,7 @@ const (
 	resultSensitive     = "sensitive"
 	resultNotMember     = "not_a_member"
 	resultNoPayer       = "no_payer"
+	resultResync        = "resync_requested"
 	resultUnusable      = "unusable"
 	resultInvalid       = "invalid"
 	resultUnverified    = "unverified"
@@ -87,8 +89,14 @@ const (
 	resultPanic         = "panic"
 )
 
-// reasonPayerNotMirrored is why an event that is acknowledged at last cannot be used.
-const reasonPayerNotMirrored = "PayerNotMirrored"
+// Reasons why an event that is acknowledged cannot be used, beside those of packages clerk and mirror.
+const (
+	// reasonPayerNotMirrored says that the payer of a subscription is still not mirrored.
+	reasonPayerNotMirrored = "PayerNotMirrored"
+	// reasonUnknownEventType says that Clerk has an event type that this version does not know, so that something may be
+	// missing here.
+	reasonUnknownEventType = "UnknownEventType"
+)
 
 // bodies are the answers: constant, and without anything of the request, since Clerk's dashboard keeps them.
 var bodies = map[string]string{
@@ -100,6 +108,7 @@ var bodies = map[string]string{
 	resultSensitive:          `{"result":"ignored","reason":"do not subscribe to this event type"}`,
 	resultNotMember:          `{"result":"ignored","reason":"the user is a member of no organization"}`,
 	resultNoPayer:            `{"error":"the payer is not mirrored yet"}`,
+	resultResync:             `{"result":"ignored","reason":"the event type is unknown; a resync is requested"}`,
 	resultUnusable:           `{"result":"ignored","reason":"the event cannot be used"}`,
 	resultInvalid:            `{"error":"the body is not a JSON object"}`,
 	resultUnverified:         `{"error":"the signature headers are missing or do not verify"}`,
@@ -258,13 +267,16 @@ func (h *Handler) process(
 func (h *Handler) store(
 	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event,
 ) (string, error) {
-	if event.Deleted != "" {
-		at := event.Time
-		if at.IsZero() {
-			at = received.sentAt
-		}
+	at := event.Time
+	if at.IsZero() {
+		at = received.sentAt
+	}
+	switch {
+	case event.Deleted != "":
 		result, err := h.mirror.Delete(ctx, config.Name, event.Deleted, at)
 		return string(result), err
+	case event.Recheck != "":
+		return h.recheck(ctx, config, event.Recheck, at)
 	}
 	if userID := userOf(event); userID != "" && config.UserMirror() == clerkv1alpha1.UserMirrorMembers {
 		if wanted, err := h.isWanted(ctx, config, userID); err != nil || !wanted {
@@ -280,11 +292,49 @@ func (h *Handler) store(
 	if len(object.Dropped) > 0 {
 		logr.FromContextOrDiscard(ctx).Info("Left out what the cluster could not hold", "id", object.ID, "fields", object.Dropped)
 	}
+	if event.UpdateOnly {
+		return h.update(ctx, config, object)
+	}
 	result, err := h.mirror.Apply(ctx, object)
 	if err == nil && event.Membership != nil && result != mirror.Stale {
 		err = h.storeOrganization(ctx, event.Membership.OrganizationObject(source))
 	}
 	return string(result), err
+}
+
+// update stores the state that an event of an unknown type carries of what is mirrored. With a Backend API that is read
+// again, too: what the type says beyond the state is not known.
+func (h *Handler) update(ctx context.Context, config *clerkv1alpha1.ClerkInstance, object *clerk.Object) (string, error) {
+	if config.HasBackendAPI() {
+		object.RequestResync()
+	}
+	result, err := h.mirror.Apply(ctx, object)
+	if err == nil && result == mirror.Ignored && config.HasBackendAPI() {
+		// There is nothing to mark. A failure makes the next sync a full one, which reads what is missing here.
+		return "", &mirror.RefusedError{Reason: reasonUnknownEventType}
+	}
+	return string(result), err
+}
+
+// recheck has a membership read from Clerk that an event of an unknown type is about.
+func (h *Handler) recheck(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, membershipID string, at time.Time,
+) (string, error) {
+	result := mirror.Ignored
+	if config.HasBackendAPI() {
+		var err error
+		if result, err = h.mirror.RequestResync(ctx, config.Name, membershipID, at); err != nil {
+			return "", err
+		}
+	}
+	switch result {
+	case mirror.Applied, mirror.Unchanged:
+		return resultResync, nil
+	case mirror.Stale:
+		return string(result), nil
+	case mirror.Ignored:
+	}
+	return "", &mirror.RefusedError{Reason: reasonUnknownEventType}
 }
 
 // userOf returns the user that an event is about or, where it is about a subscription, who pays for it; empty for none.

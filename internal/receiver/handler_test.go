@@ -107,14 +107,16 @@ type edge struct {
 	*httptest.Server
 	log      strings.Builder
 	registry *prometheus.Registry
+	report   *receiver.Report
 }
 
 func newEdge(t *testing.T, environment string, reader client.Client) *edge {
 	t.Helper()
 	e := &edge{registry: prometheus.NewRegistry()}
 	log := funcr.New(func(prefix, args string) { e.log.WriteString(prefix + args + "\n") }, funcr.Options{Verbosity: 2})
+	e.report = receiver.NewReport(reader, log)
 	handler := receiver.NewHandler(instance.NewResolver(reader, installation.Namespace, environment),
-		mirror.New(reader, reader), receiver.NewReport(reader, log), clock.RealClock{}, log, e.registry)
+		mirror.New(reader, reader), e.report, clock.RealClock{}, log, e.registry)
 	e.Server = httptest.NewServer(handler)
 	t.Cleanup(e.Close)
 	return e

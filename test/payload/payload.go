@@ -17,8 +17,10 @@ func NewID(prefix string) string { return prefix + "_" + rand.Text() + "x" }
 type User struct {
 	ID, Email, Username, FirstName, LastName string
 	Banned, Deprovisioned                    bool
-	CreatedAt, UpdatedAt                     time.Time
-	PublicMetadata                           map[string]any
+	// WithoutBanned leaves banned out, which Clerk's schema requires.
+	WithoutBanned        bool
+	CreatedAt, UpdatedAt time.Time
+	PublicMetadata       map[string]any
 }
 
 // Data returns the user as JSON would hold it.
@@ -32,6 +34,9 @@ func (u User) Data() map[string]any {
 		"unsafe_metadata":  map[string]any{"claim": "unsafe-metadata-must-not-be-stored"},
 		"phone_numbers":    []any{map[string]any{"id": "idn_phone", "phone_number": "+15555550100"}},
 		"email_addresses":  []any{}, "primary_email_address_id": nil, "last_sign_in_at": nil, "has_image": false,
+	}
+	if u.WithoutBanned {
+		delete(data, "banned")
 	}
 	if u.Email != "" {
 		data["primary_email_address_id"] = "idn_primary"
