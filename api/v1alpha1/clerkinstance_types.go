@@ -231,7 +231,28 @@ type ClerkInstanceCounts struct {
 	Memberships *int32 `json:"memberships,omitempty"`
 }
 
-// DeliveryFailure is a delivery that was authentic and could not be used. It never holds any of the body.
+// ClerkObjectKind is a kind of object in Clerk.
+// +kubebuilder:validation:Enum=User;Organization;OrganizationMembership;Subscription;SubscriptionItem;Role
+type ClerkObjectKind string
+
+// The kinds of objects in Clerk.
+const (
+	// ClerkUserObject is a user.
+	ClerkUserObject ClerkObjectKind = "User"
+	// ClerkOrganizationObject is an organization.
+	ClerkOrganizationObject ClerkObjectKind = "Organization"
+	// ClerkMembershipObject is an organization membership.
+	ClerkMembershipObject ClerkObjectKind = "OrganizationMembership"
+	// ClerkSubscriptionObject is a subscription of Clerk Billing.
+	ClerkSubscriptionObject ClerkObjectKind = "Subscription"
+	// ClerkSubscriptionItemObject is an item of a subscription.
+	ClerkSubscriptionItemObject ClerkObjectKind = "SubscriptionItem"
+	// ClerkRoleObject is a role of organizations.
+	ClerkRoleObject ClerkObjectKind = "Role"
+)
+
+// DeliveryFailure is a delivery that was authentic and could not be used, or a part of one. It never holds any of the body
+// but an ID.
 type DeliveryFailure struct {
 	// messageID is the delivery's svix-id, by which it is found in Clerk's dashboard.
 	// +required
@@ -245,7 +266,18 @@ type DeliveryFailure struct {
 	// +kubebuilder:validation:MaxLength=64
 	Type string `json:"type,omitempty"`
 
-	// reason says in one CamelCase word why the delivery could not be used.
+	// kind is what in Clerk could not be used, where id names it.
+	// +optional
+	Kind ClerkObjectKind `json:"kind,omitempty"`
+
+	// id is the ID in Clerk of what could not be used; absent where the delivery tells none that is valid.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_-]+$`
+	ID string `json:"id,omitempty"`
+
+	// reason says in one CamelCase word why the delivery, or the part of it, could not be used.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
@@ -368,9 +400,46 @@ type ClerkInstanceSyncStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	HeldDeletions string `json:"heldDeletions,omitempty"`
 
+	// skippedCount is how many entries of Clerk's listings the last full sync skipped or stored without a field, and those
+	// since; absent for none.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	SkippedCount int64 `json:"skippedCount,omitempty"`
+
+	// skipped names the first of these entries.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10
+	Skipped []SkippedEntry `json:"skipped,omitempty"`
+
 	// progress is the sync that is not finished.
 	// +optional
 	Progress ClerkInstanceSyncProgress `json:"progress,omitzero"`
+}
+
+// MaxSkipped is how many skipped entries a ClerkInstance's status names.
+const MaxSkipped = 10
+
+// SkippedEntry is an entry of a listing of Clerk's Backend API that a sync skipped or stored without a field. It holds none
+// of the entry's content but its ID.
+type SkippedEntry struct {
+	// kind is the kind of the entry in Clerk.
+	// +required
+	Kind ClerkObjectKind `json:"kind,omitempty"`
+
+	// id is the ID of the entry in Clerk; absent where the entry has none that is valid.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_-]+$`
+	ID string `json:"id,omitempty"`
+
+	// reason says in one CamelCase word why the entry was skipped, or which field is not stored.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
 }
 
 // ClerkInstanceStatus is what the operator knows of the instance.
@@ -425,7 +494,8 @@ type ClerkInstanceStatus struct {
 	// +optional
 	Sync ClerkInstanceSyncStatus `json:"sync,omitzero"`
 
-	// failures are the last deliveries that were authentic and could not be used, newest last.
+	// failures are the last deliveries that were authentic and could not be used, wholly or in part, newest last. What fails
+	// again for the same reason is listed once.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

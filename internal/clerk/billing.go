@@ -23,6 +23,8 @@ type Subscription struct {
 	PayerKind Kind
 	PayerID   string
 	Items     []clerkv1alpha1.BillingItem
+	// Invalid are the items that cannot be used.
+	Invalid []Invalid
 }
 
 // payer has an empty string where an ID does not apply. Names and addresses are nobody's business here.
@@ -169,8 +171,8 @@ func decodeSubscriptionItem(event *Event, data json.RawMessage) error {
 	return event.subscribe(item.Payer, []subscriptionItem{item.subscriptionItem})
 }
 
-// subscribe takes what can be used of the items. Nothing of a single item or of all of them is an error: it would look
-// as if the payer had no plan.
+// subscribe takes what can be used of the items, and names the others. Nothing of a single item or of all of them is an
+// error: it would look as if the payer had no plan.
 func (e *Event) subscribe(payer payer, items []subscriptionItem) error {
 	subscription := &Subscription{}
 	if kind, ok := KindOf(payer.OrganizationID); ok && kind == KindOrganization {
@@ -185,6 +187,7 @@ func (e *Event) subscribe(payer payer, items []subscriptionItem) error {
 		item, err := e.billingItem(&items[i])
 		if err != nil {
 			problem = cmp.Or(problem, err)
+			subscription.Invalid = append(subscription.Invalid, invalidItem(items[i].ID, err))
 			continue
 		}
 		subscription.Items = append(subscription.Items, item)
@@ -194,6 +197,14 @@ func (e *Event) subscribe(payer payer, items []subscriptionItem) error {
 	}
 	e.Subscription = subscription
 	return nil
+}
+
+func invalidItem(id string, err error) Invalid {
+	invalid := Invalid{Reason: ReasonOf(err)}
+	if isID(id, KindSubscriptionItem) {
+		invalid.ID = id
+	}
+	return invalid
 }
 
 // itemIDPattern is the CRDs' own.

@@ -45,6 +45,8 @@ type Event struct {
 	// Recheck is the ID of a membership that an event of an unknown type is about. Its state is not to be stored: a removal
 	// carries the same object as a creation.
 	Recheck string
+
+	subject subject // of an event that cannot be applied
 }
 
 // Mirrored reports whether the event is about an object that is, or could be, mirrored.
@@ -74,7 +76,11 @@ func Decode(body []byte) (*Event, error) {
 		decodeUnknown(event, env.Data)
 		return event, nil
 	}
-	return event, decode(event, env.Data)
+	if err := decode(event, env.Data); err != nil {
+		event.subject = subjectOf(event.Type, env.Data)
+		return event, err
+	}
+	return event, nil
 }
 
 // decoders holds, for each mirrored type, how its data is read.

@@ -97,6 +97,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.NamespaceReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SkippedEntry"):
+		return &apiv1alpha1.SkippedEntryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantPlan"):
 		return &apiv1alpha1.TenantPlanApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantStatus"):

@@ -269,6 +269,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: progress
       type:
         namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkInstanceSyncProgress
+    - name: skipped
+      type:
+        list:
+          elementType:
+            namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.SkippedEntry
+          elementRelationship: atomic
+    - name: skippedCount
+      type:
+        scalar: numeric
     - name: state
       type:
         scalar: string
@@ -303,6 +312,8 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.SecretKeyReference
           elementRelationship: atomic
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkObjectKind
+  scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkOrganization
   map:
     fields:
@@ -809,6 +820,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.DeliveryFailure
   map:
     fields:
+    - name: id
+      type:
+        scalar: string
+    - name: kind
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkObjectKind
     - name: messageID
       type:
         scalar: string
@@ -846,6 +863,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: name
+      type:
+        scalar: string
+- name: com.github.clerk-operator.clerk-operator.api.v1alpha1.SkippedEntry
+  map:
+    fields:
+    - name: id
+      type:
+        scalar: string
+    - name: kind
+      type:
+        namedType: com.github.clerk-operator.clerk-operator.api.v1alpha1.ClerkObjectKind
+    - name: reason
       type:
         scalar: string
 - name: com.github.clerk-operator.clerk-operator.api.v1alpha1.TenantKind

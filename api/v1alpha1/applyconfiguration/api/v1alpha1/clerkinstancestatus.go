@@ -33,7 +33,8 @@ type ClerkInstanceStatusApplyConfiguration struct {
 	Roles []string `json:"roles,omitempty"`
 	// sync tells of reading the Backend API.
 	Sync *ClerkInstanceSyncStatusApplyConfiguration `json:"sync,omitempty"`
-	// failures are the last deliveries that were authentic and could not be used, newest last.
+	// failures are the last deliveries that were authentic and could not be used, wholly or in part, newest last. What fails
+	// again for the same reason is listed once.
 	Failures []DeliveryFailureApplyConfiguration `json:"failures,omitempty"`
 }
 

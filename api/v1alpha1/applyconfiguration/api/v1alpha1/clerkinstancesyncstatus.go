@@ -30,6 +30,11 @@ type ClerkInstanceSyncStatusApplyConfiguration struct {
 	// heldDeletions names the deletions that are held. The annotation clerk-operator.dev/release-prune with this value
 	// releases them, and no others.
 	HeldDeletions *string `json:"heldDeletions,omitempty"`
+	// skippedCount is how many entries of Clerk's listings the last full sync skipped or stored without a field, and those
+	// since; absent for none.
+	SkippedCount *int64 `json:"skippedCount,omitempty"`
+	// skipped names the first of these entries.
+	Skipped []SkippedEntryApplyConfiguration `json:"skipped,omitempty"`
 	// progress is the sync that is not finished.
 	Progress *ClerkInstanceSyncProgressApplyConfiguration `json:"progress,omitempty"`
 }
@@ -93,6 +98,27 @@ func (b *ClerkInstanceSyncStatusApplyConfiguration) WithLastRequest(value string
 // If called multiple times, the HeldDeletions field is set to the value of the last call.
 func (b *ClerkInstanceSyncStatusApplyConfiguration) WithHeldDeletions(value string) *ClerkInstanceSyncStatusApplyConfiguration {
 	b.HeldDeletions = &value
+	return b
+}
+
+// WithSkippedCount sets the SkippedCount field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SkippedCount field is set to the value of the last call.
+func (b *ClerkInstanceSyncStatusApplyConfiguration) WithSkippedCount(value int64) *ClerkInstanceSyncStatusApplyConfiguration {
+	b.SkippedCount = &value
+	return b
+}
+
+// WithSkipped adds the given value to the Skipped field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Skipped field.
+func (b *ClerkInstanceSyncStatusApplyConfiguration) WithSkipped(values ...*SkippedEntryApplyConfiguration) *ClerkInstanceSyncStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSkipped")
+		}
+		b.Skipped = append(b.Skipped, *values[i])
+	}
 	return b
 }
 

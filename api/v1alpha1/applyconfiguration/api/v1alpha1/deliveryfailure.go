@@ -6,19 +6,25 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // DeliveryFailureApplyConfiguration represents a declarative configuration of the DeliveryFailure type for use
 // with apply.
 //
-// DeliveryFailure is a delivery that was authentic and could not be used. It never holds any of the body.
+// DeliveryFailure is a delivery that was authentic and could not be used, or a part of one. It never holds any of the body
+// but an ID.
 type DeliveryFailureApplyConfiguration struct {
 	// messageID is the delivery's svix-id, by which it is found in Clerk's dashboard.
 	MessageID *string `json:"messageID,omitempty"`
 	// type is the event's type.
 	Type *string `json:"type,omitempty"`
-	// reason says in one CamelCase word why the delivery could not be used.
+	// kind is what in Clerk could not be used, where id names it.
+	Kind *apiv1alpha1.ClerkObjectKind `json:"kind,omitempty"`
+	// id is the ID in Clerk of what could not be used; absent where the delivery tells none that is valid.
+	ID *string `json:"id,omitempty"`
+	// reason says in one CamelCase word why the delivery, or the part of it, could not be used.
 	Reason *string `json:"reason,omitempty"`
 	// time is when the delivery was received.
 	Time *v1.Time `json:"time,omitempty"`
@@ -43,6 +49,22 @@ func (b *DeliveryFailureApplyConfiguration) WithMessageID(value string) *Deliver
 // If called multiple times, the Type field is set to the value of the last call.
 func (b *DeliveryFailureApplyConfiguration) WithType(value string) *DeliveryFailureApplyConfiguration {
 	b.Type = &value
+	return b
+}
+
+// WithKind sets the Kind field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Kind field is set to the value of the last call.
+func (b *DeliveryFailureApplyConfiguration) WithKind(value apiv1alpha1.ClerkObjectKind) *DeliveryFailureApplyConfiguration {
+	b.Kind = &value
+	return b
+}
+
+// WithID sets the ID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ID field is set to the value of the last call.
+func (b *DeliveryFailureApplyConfiguration) WithID(value string) *DeliveryFailureApplyConfiguration {
+	b.ID = &value
 	return b
 }
 
