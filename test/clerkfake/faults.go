@@ -33,6 +33,8 @@ type Fault struct {
 	RepeatPages bool
 	// Skip leaves objects out of lists and their total count, as if they were not there.
 	Skip func(id string) bool
+	// Edit changes an object of a list before it is sent; nil sends null in its place.
+	Edit func(id string, entry map[string]any) map[string]any
 
 	// Delay and Block hold the answer that long, and until the channel is closed; no longer than the client waits.
 	Delay time.Duration
@@ -139,4 +141,24 @@ func (m met) position(asked int) int {
 // leavesOut says whether lists are without an object.
 func (m met) leavesOut(id string) bool {
 	return slices.ContainsFunc(m, func(f Fault) bool { return f.EmptyLists || f.Skip != nil && f.Skip(id) })
+}
+
+// edit returns an object of a list as it is sent.
+func (m met) edit(id string, entry object) object {
+	for _, fault := range m {
+		if fault.Edit != nil {
+			entry = fault.Edit(id, entry)
+		}
+	}
+	return entry
+}
+
+// Without returns a fault's Edit that takes a field from the entries of some IDs.
+func Without(field string, ids ...string) func(string, map[string]any) map[string]any {
+	return func(id string, entry map[string]any) map[string]any {
+		if slices.Contains(ids, id) {
+			delete(entry, field)
+		}
+		return entry
+	}
 }

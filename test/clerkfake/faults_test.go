@@ -53,6 +53,19 @@ func TestFaults_answers(t *testing.T) {
 	}
 }
 
+func TestFaults_entriesOfLists(t *testing.T) {
+	g := NewWithT(t)
+	c := newClerk()
+	populate(g, c, 3)
+	remove := c.Inject(clerkfake.Fault{Path: "/v1/users", Edit: clerkfake.Without("id", "user_1")})
+	listed := decode[[]object](t, ask(t, c, "/v1/users"))
+	g.Expect(listed).To(HaveExactElements(HaveKeyWithValue("id", "user_2"), Not(HaveKey("id")), HaveKeyWithValue("id", "user_0")))
+	g.Expect(decode[object](t, ask(t, c, "/v1/users/user_1"))).To(HaveKeyWithValue("id", "user_1"), "which is not in a list")
+	remove()
+	c.Inject(clerkfake.Fault{Edit: func(string, map[string]any) map[string]any { return nil }})
+	g.Expect(string(ask(t, c, "/v1/users").body)).To(Equal("[null,null,null]"))
+}
+
 func TestFaults_lists(t *testing.T) {
 	skip := func(id string) bool { return id == "user_2" || id == "org_a" }
 	for name, tc := range map[string]struct {

@@ -59,7 +59,7 @@ func page[T any](c call, rows []*T, l listing[T]) (data []object, total int, pro
 			continue
 		}
 		if total++; total > offset && len(data) < limit {
-			data = append(data, l.data(row))
+			data = append(data, c.faults.edit(l.id(row), l.data(row)))
 		}
 	}
 	return data, total, nil
