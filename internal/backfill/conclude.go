@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,7 +81,8 @@ func (s *Syncer) storeYoung(ctx context.Context, run *Run) error {
 	return nil
 }
 
-// suspect finds the mirrored objects that a full sync which saw everything has not seen.
+// suspect finds the mirrored objects that a full sync which saw everything has not seen. Of a kind of which an entry without
+// an ID was listed, each may be the one that was.
 func (s *Syncer) suspect(ctx context.Context, run *Run) (*deaths, error) {
 	d := &deaths{gone: map[clerk.Kind][]mirror.Object{}, mirrored: map[clerk.Kind]int{}}
 	if !run.full() || run.Interrupted() {
@@ -99,7 +99,7 @@ func (s *Syncer) suspect(ctx context.Context, run *Run) (*deaths, error) {
 				continue
 			}
 			d.mirrored[kind]++
-			if !run.seen[kind].Has(o.GetClerkID()) {
+			if !run.seen[kind].Has(o.GetClerkID()) && !run.incomplete.Has(kind) {
 				d.suspects = append(d.suspects, o)
 			}
 		}
@@ -118,14 +118,18 @@ func (s *Syncer) interrogate(ctx context.Context, run *Run) error {
 	for end := s.clock.Now().Add(maxStep); len(d.suspects) > 0 && s.clock.Now().Before(end); {
 		o := d.suspects[0]
 		verdict, present, err := d.prover.prove(ctx, o, run.source(time.Time{}))
-		if err != nil {
+		run.skipAll(ctx, d.prover)
+		switch {
+		case err != nil:
 			return err
+		case len(d.prover.invalidResponses) > maxUnlisted:
+			return d.prover.malformed()
 		}
 		kind, _ := clerk.KindOf(o.GetClerkID())
 		switch verdict {
 		case gone:
 			d.gone[kind] = append(d.gone[kind], o)
-		case cascaded:
+		case cascaded, unjudged:
 		case alive, unproven:
 			if !run.meanwhile(o) {
 				run.outcome.Unlisted++
@@ -145,6 +149,17 @@ func (s *Syncer) interrogate(ctx context.Context, run *Run) error {
 		}
 	}
 	return nil
+}
+
+// skipAll counts and names what Clerk said to a prover and cannot be used.
+func (r *Run) skipAll(ctx context.Context, p *prover) {
+	for _, entry := range p.skipped {
+		r.skip(ctx, entry)
+		if entry.Kind == clerkv1alpha1.ClerkMembershipObject {
+			r.unclear.Insert(entry.ID)
+		}
+	}
+	p.skipped = nil
 }
 
 // repair writes an object that differs from what is stored.
@@ -210,13 +225,10 @@ func hold(ctx context.Context, run *Run) map[clerk.Kind][]string {
 // delete deletes an object that is proven to be gone. Finalizers take access away first.
 func (s *Syncer) delete(ctx context.Context, run *Run, kind clerk.Kind, id string) error {
 	result, err := s.mirror.Delete(ctx, run.config.Name, id, s.clock.Now())
-	refused := new(mirror.RefusedError)
-	switch {
-	case errors.As(err, &refused):
-		run.outcome.Refused++
-	case err != nil:
-		return err
-	case result == mirror.Applied:
+	if err != nil {
+		return run.pass(ctx, kind, id, err)
+	}
+	if result == mirror.Applied {
 		s.wrote(run, kind, Deleted)
 	}
 	return nil
@@ -227,6 +239,9 @@ func (s *Syncer) delete(ctx context.Context, run *Run, kind clerk.Kind, id strin
 func (s *Syncer) evict(ctx context.Context, run *Run) error {
 	if run.config.UserMirror() != clerkv1alpha1.UserMirrorMembers {
 		return nil
+	}
+	if known, err := s.knowsMembers(ctx, run); err != nil || !known {
+		return err
 	}
 	users, err := s.mirror.List(ctx, clerk.KindUser, run.config.Name)
 	if err != nil {
@@ -241,12 +256,28 @@ func (s *Syncer) evict(ctx context.Context, run *Run) error {
 			return err
 		}
 		if !member {
-			if err := mirror.DeleteObject(ctx, s.writer, user); err != nil {
+			err := mirror.DeleteObject(ctx, s.writer, user)
+			if err = run.pass(ctx, clerk.KindUser, user.GetClerkID(), err); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// knowsMembers reports whether a run knows of everybody who is a member that the user is. A membership that was listed in a
+// way that does not tell whose it is may be any user's, unless it is mirrored: its user has a membership, then.
+func (s *Syncer) knowsMembers(ctx context.Context, run *Run) (bool, error) {
+	if run.incomplete.HasAny(clerk.KindUser, clerk.KindMembership) || run.unclear.Has("") {
+		return false, nil
+	}
+	for id := range run.unclear {
+		stored, err := s.mirror.Get(ctx, clerk.KindMembership, run.config.Name, id)
+		if err != nil || stored == nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // MaxDeletions is how many of a number of objects of a kind one sync may delete.

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
 )
 
 const (
@@ -66,10 +67,11 @@ func Request(config *clerkv1alpha1.ClerkInstance) string {
 	return strings.ToValidUTF8(request[:min(len(request), 256)], "")
 }
 
-// failedSince says whether a delivery could not be used since a time.
+// failedSince reports whether a delivery could not be used since a time. One that was stored without a field does not count: a
+// sync would read the same.
 func failedSince(config *clerkv1alpha1.ClerkInstance, since time.Time) bool {
 	for _, failure := range config.Status.Failures {
-		if !failure.Time.Time.Before(since) {
+		if !failure.Time.Time.Before(since) && !clerk.IsNotStored(failure.Reason) {
 			return true
 		}
 	}

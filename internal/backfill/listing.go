@@ -25,11 +25,15 @@ const writers = 8
 
 // batch is a page of a listing in the terms of the mirror.
 type batch struct {
+	kind    clerk.Kind
 	objects []*clerk.Object
-	// from is the offset that was asked for; listed and total are the page's.
-	from, listed, total int
-	// unusable is how many of those that are listed cannot be mirrored.
-	unusable int
+	// entries are all that are listed, those that cannot be used included. nameless says that some have no ID.
+	entries  []clerkapi.Entry
+	nameless bool
+	// from is the offset that was asked for; total is the listing's.
+	from, total int
+	// byCursor says that the next page follows the last ID of this one.
+	byCursor bool
 	// last says that the listing ends here, whatever its total.
 	last   bool
 	readAt time.Time
@@ -70,7 +74,7 @@ func listOrganizations(ctx context.Context, run *Run) (batch, error) {
 	if err != nil {
 		return batch{}, err
 	}
-	b := newBatch(page, from)
+	b := newBatch(clerk.KindOrganization, page, from)
 	for _, organization := range page.Items {
 		b.objects = append(b.objects, organization.Object(run.source(page.ReadAt)))
 		b.last = b.last || run.known(organization.CreatedAt.Time)
@@ -87,7 +91,7 @@ func listMemberships(ctx context.Context, run *Run) (batch, error) {
 	if err != nil {
 		return batch{}, err
 	}
-	b := newBatch(page, from)
+	b := newBatch(clerk.KindMembership, page, from)
 	for _, membership := range page.Items {
 		b.objects = append(b.objects, membership.Object(run.source(page.ReadAt)))
 		b.last = b.last || run.known(membership.CreatedAt.Time)
@@ -115,8 +119,11 @@ func listUsers(ctx context.Context, run *Run) (batch, error) {
 	if err != nil {
 		return batch{}, err
 	}
-	b := newBatch(page, int(run.Progress.Offset))
-	b.last = page.Listed < clerkapi.PageSize
+	b := newBatch(clerk.KindUser, page, int(run.Progress.Offset))
+	b.last = len(page.Entries) < clerkapi.PageSize
+	if b.byCursor = run.full(); b.byCursor && !b.last {
+		b.dropRepeated()
+	}
 	for _, user := range page.Items {
 		b.objects = append(b.objects, user.Object(run.source(page.ReadAt)))
 		b.last = b.last || run.known(user.UpdatedAt.Time)
@@ -129,9 +136,21 @@ func (r *Run) known(changed time.Time) bool {
 	return !r.full() && changed.Before(r.since)
 }
 
-func newBatch[T any](page clerkapi.Page[T], from int) batch {
+func newBatch[T any](kind clerk.Kind, page clerkapi.Page[T], from int) batch {
 	return batch{
-		from: from, listed: page.Listed, total: page.Total, unusable: page.Listed - len(page.Items), readAt: page.ReadAt,
+		kind: kind, entries: page.Entries, from: from, total: page.Total, readAt: page.ReadAt,
+		nameless: slices.ContainsFunc(page.Entries, func(e clerkapi.Entry) bool { return e.ID == "" }),
+	}
+}
+
+// dropRepeated leaves out what the next page by cursor lists again: the entries after the last one that has an ID. Where
+// none has one, there is nothing that a next page could follow.
+func (b *batch) dropRepeated() {
+	for i, entry := range slices.Backward(b.entries) {
+		if entry.ID != "" {
+			b.entries = b.entries[:i+1]
+			return
+		}
 	}
 }
 
@@ -154,24 +173,29 @@ func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
 	end := page.last
 	if page.total >= 0 {
 		run.totals[run.Progress.Stage] = int64(page.total)
-		end = end || page.from+page.listed >= page.total
+		end = end || page.from+len(page.entries) >= page.total
 	}
+	news := run.bringsNew(page)
 	switch {
-	case page.listed > 0 && len(page.objects) == 0:
-		return clerkapi.ErrMalformed
-	case page.listed == 0 && !end:
+	case len(page.entries) == 0 && !end:
 		return ErrListingEnds
 	case run.shifted(page):
 		run.steppedBack++
+		run.rereads = true
 		run.Progress.Offset = max(0, run.Progress.Offset-clerkapi.PageSize)
 		return nil
-	case run.Progress.Offset > 0 && len(page.objects) > 0 && !run.bringsNew(page.objects):
+	case !news && page.nameless:
+		// It may be new or not. It is read, and there is an end to pages of this sort.
+		run.blankPages++
+		run.incomplete.Insert(page.kind)
+		end = end || page.byCursor || run.blankPages > maxBlankPages
+	case !news && len(page.entries) > 0 && run.Progress.Offset > 0 && !run.rereads:
 		return ErrListingRepeats
 	}
 	if err := s.store(ctx, run, page); err != nil {
 		return err
 	}
-	run.advance(page, end)
+	run.advance(ctx, page, end)
 	run.listedAt = s.clock.Now()
 	return nil
 }
@@ -190,36 +214,56 @@ func countUsers(ctx context.Context, api *clerkapi.Client) int64 {
 	return int64(n)
 }
 
-// maxStepsBack is how often a sync reads rows again that moved under it before it lets them be.
-const maxStepsBack = 20
+const (
+	// maxStepsBack is how often a sync reads rows again that moved under it before it lets them be.
+	maxStepsBack = 20
+	// maxBlankPages is how many pages without any new ID a sync reads before it takes a listing for read.
+	maxBlankPages = 20
+)
 
 // shifted says whether a page does not begin with the row that it should begin with, since rows before it went: one that
-// has not been read is now where it was.
+// has not been read is now where it was. A row without an ID does not tell.
 func (r *Run) shifted(page batch) bool {
 	if !r.full() || page.total < 0 || page.from == 0 || r.Interrupted() || r.steppedBack >= maxStepsBack {
 		return false
 	}
-	return len(page.objects) == 0 || !r.seen[page.objects[0].Kind].Has(page.objects[0].ID)
-}
-
-func (r *Run) bringsNew(objects []*clerk.Object) bool {
-	return slices.ContainsFunc(objects, func(o *clerk.Object) bool { return !r.seen[o.Kind].Has(o.ID) })
-}
-
-// advance notes a page that is stored.
-func (r *Run) advance(page batch, end bool) {
-	for _, o := range page.objects {
-		r.seen[o.Kind].Insert(o.ID)
+	if len(page.entries) == 0 {
+		return true
 	}
+	first := page.entries[0].ID
+	return first != "" && !r.seen[page.kind].Has(first)
+}
+
+func (r *Run) bringsNew(page batch) bool {
+	return slices.ContainsFunc(page.entries, func(e clerkapi.Entry) bool { return e.ID != "" && !r.seen[page.kind].Has(e.ID) })
+}
+
+// advance notes a page that is stored. An entry that cannot be used is listed all the same: what it names is there.
+func (r *Run) advance(ctx context.Context, page batch, end bool) {
 	p := &r.Progress
-	r.count(int64(page.from+page.listed) - p.Offset)
-	r.outcome.Refused += page.unusable
-	if p.Stage == clerkv1alpha1.SyncUsers && len(page.objects) > 0 {
-		p.After = page.objects[len(page.objects)-1].ID
+	for i, entry := range page.entries {
+		switch {
+		case entry.ID != "":
+			r.seen[page.kind].Insert(entry.ID)
+		case page.from+i < r.read: // it was read before, as the first row of most pages
+			continue
+		default:
+			r.incomplete.Insert(page.kind)
+		}
+		if entry.Reason != "" && page.kind == clerk.KindMembership {
+			r.unclear.Insert(entry.ID)
+		}
+		r.SkipInvalid(ctx, page.kind, page.entries[i:i+1])
+		if entry.ID != "" && page.byCursor {
+			p.After = entry.ID
+		}
 	}
+	r.count(int64(page.from+len(page.entries)) - p.Offset)
+	r.read, r.rereads = max(r.read, int(p.Offset)), false
 	if end {
 		p.Stage = stages[slices.Index(stages, p.Stage)+1]
 		p.Offset, p.After = 0, ""
+		r.read = 0
 	}
 }
 
@@ -260,6 +304,9 @@ func (s *Syncer) wanted(ctx context.Context, run *Run, kind clerk.Kind, id strin
 
 // storeOne writes an object that differs from what is stored. One that changed a moment ago waits for its webhook first.
 func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt time.Time) error {
+	for _, field := range o.Dropped {
+		run.skip(ctx, skippedEntry(o.Kind, o.ID, clerk.NotStored(field)))
+	}
 	difference, err := s.mirror.Compare(ctx, o)
 	switch {
 	case err != nil || difference == mirror.Same:
@@ -289,19 +336,13 @@ func (s *Syncer) noteBuried(ctx context.Context, run *Run, o *clerk.Object) erro
 	return nil
 }
 
-// apply writes an object. What the cluster cannot hold is counted and left out, and so is what is on its way out here.
+// apply writes an object. What the cluster cannot hold is counted and left out; what is on its way out here is left out.
 func (s *Syncer) apply(ctx context.Context, run *Run, o *clerk.Object, difference mirror.Difference) error {
 	result, err := s.mirror.Apply(ctx, o)
-	refused := new(mirror.RefusedError)
 	switch {
-	case errors.As(err, &refused):
-		log.FromContext(ctx).Info("The cluster cannot hold an object of Clerk", "id", o.ID, "reason", refused.Reason)
-		run.mu.Lock()
-		defer run.mu.Unlock()
-		run.outcome.Refused++
 	case errors.Is(err, mirror.ErrTerminating):
 	case err != nil:
-		return err
+		return run.pass(ctx, o.Kind, o.ID, err)
 	case result == mirror.Stale:
 		return s.noteAhead(ctx, run, o)
 	case result == mirror.Applied && difference == mirror.Missing:
@@ -320,8 +361,6 @@ func (s *Syncer) noteAhead(ctx context.Context, run *Run, o *clerk.Object) error
 		return err
 	}
 	log.FromContext(ctx).Info("A stored state is newer than Clerk's clock, so what Clerk says is refused; see docs/operations.md", "id", o.ID)
-	run.mu.Lock()
-	defer run.mu.Unlock()
-	run.outcome.Refused++
+	run.skip(ctx, skippedEntry(o.Kind, o.ID, reasonNewerStored))
 	return nil
 }

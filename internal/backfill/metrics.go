@@ -30,6 +30,7 @@ type Metrics struct {
 	lastSuccess *prometheus.GaugeVec
 	fresh       *prometheus.GaugeVec
 	pruneHeld   *prometheus.GaugeVec
+	skipped     *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics in a registry.
@@ -55,8 +56,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "clerk_operator_prune_held",
 			Help: "1 when deletions wait for somebody to release them, else 0, by ClerkInstance.",
 		}, []string{"instance"}),
+		skipped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "clerk_operator_sync_skipped_entries",
+			Help: "Entries of Clerk's listings that syncs skip or store without a field, by ClerkInstance.",
+		}, []string{"instance"}),
 	}
-	registry.MustRegister(m.repaired, m.synced, m.lastSuccess, m.fresh, m.pruneHeld)
+	registry.MustRegister(m.repaired, m.synced, m.lastSuccess, m.fresh, m.pruneHeld, m.skipped)
 	return m
 }
 
@@ -84,6 +89,7 @@ func (m *Metrics) Observe(config *clerkv1alpha1.ClerkInstance) {
 	}
 	m.fresh.WithLabelValues(config.Name).Set(isTrue(config, clerkv1alpha1.ConditionFresh))
 	m.pruneHeld.WithLabelValues(config.Name).Set(isTrue(config, clerkv1alpha1.ConditionPruneHeld))
+	m.skipped.WithLabelValues(config.Name).Set(float64(last.SkippedCount))
 }
 
 func isTrue(config *clerkv1alpha1.ClerkInstance, condition string) float64 {
@@ -99,6 +105,7 @@ func (m *Metrics) Forget(instanceName string) {
 	m.lastSuccess.DeletePartialMatch(labels)
 	m.fresh.DeletePartialMatch(labels)
 	m.pruneHeld.DeletePartialMatch(labels)
+	m.skipped.DeletePartialMatch(labels)
 }
 
 var kindLabels = map[clerk.Kind]string{

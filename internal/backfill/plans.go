@@ -18,7 +18,7 @@ import (
 
 // plansCursor is where a listing of plans is.
 type plansCursor struct {
-	// first is the first item of the page before that tells of a plan.
+	// first is the first item of the page before that tells of a plan, or cannot be used.
 	first string
 	// steppedBack is how often the listing shifted.
 	steppedBack int
@@ -65,29 +65,40 @@ func (s *Syncer) listPlans(ctx context.Context, run *Run) (end bool, err error) 
 		run.plans.first = ""
 		return false, nil
 	}
+	first := firstItem(page)
 	switch {
-	case page.Listed == 0 && progress.Offset < total:
+	case len(page.Entries) == 0 && progress.Offset < total:
 		return false, ErrListingEnds
-	case page.Listed > 0 && len(page.Items) == 0:
-		return false, clerkapi.ErrMalformed
-	case firstItem(page) != "" && firstItem(page) == run.plans.first:
+	case first != "" && first == run.plans.first:
 		return false, ErrListingRepeats
 	}
 	if err := s.storePlans(ctx, run, page.Items); err != nil {
 		return false, err
 	}
-	run.plans.first = firstItem(page)
-	run.outcome.Refused += page.Listed - len(page.Items)
-	run.count(int64(page.Listed))
-	return progress.Offset >= total, nil
+	run.plans.first = first
+	run.SkipInvalid(ctx, clerk.KindSubscriptionItem, page.Entries)
+	run.count(int64(len(page.Entries)))
+	if first == "" && len(page.Items) == 0 {
+		run.blankPages++
+	}
+	return progress.Offset >= total || run.blankPages > maxBlankPages, nil
 }
 
-// firstItem is what tells a page from the one before; empty when none of its items has a plan.
+// firstItem is what tells a page from the one before; empty when none of its items has a plan or just an ID. An item that
+// can be used and has no plan says nothing, and there may be the same ones on a page again.
 func firstItem(page clerkapi.Page[*clerk.Subscription]) string {
-	for _, subscription := range page.Items {
-		for _, item := range subscription.Items {
-			return item.ItemID
+	usable := page.Items
+	for _, entry := range page.Entries {
+		if entry.Reason != "" {
+			if entry.ID != "" {
+				return entry.ID
+			}
+			continue
 		}
+		if len(usable[0].Items) > 0 {
+			return usable[0].Items[0].ItemID
+		}
+		usable = usable[1:]
 	}
 	return ""
 }
@@ -123,16 +134,10 @@ func (s *Syncer) storePlan(ctx context.Context, run *Run, subscription *clerk.Su
 		return err
 	}
 	result, err := s.mirror.ApplyBilling(ctx, run.config.Name, subscription)
-	refused := new(mirror.RefusedError)
 	switch {
 	case errors.Is(err, mirror.ErrNoPayer):
-	case errors.As(err, &refused):
-		log.FromContext(ctx).Info("The cluster cannot hold a plan of Clerk", "id", subscription.PayerID, "reason", refused.Reason)
-		run.mu.Lock()
-		defer run.mu.Unlock()
-		run.outcome.Refused++
 	case err != nil:
-		return err
+		return run.pass(ctx, subscription.PayerKind, subscription.PayerID, err)
 	case result == mirror.Applied:
 		s.metrics.wrotePlan(run, subscription.PayerKind)
 	}

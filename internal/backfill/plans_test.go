@@ -74,7 +74,7 @@ func TestPlans_ofNobodyMirroredAreLeftOut(t *testing.T) {
 	run := w.full()
 	w.states(absent, stranger.ID)
 	w.Expect(w.user(acme.users[0].ID).Spec.Billing.Plan).To(Equal("personal"))
-	w.Expect(run.Outcome().Refused).To(BeZero())
+	w.Expect(run.Outcome().Skipped).To(BeZero())
 }
 
 func TestPlans_whatMovesUpIsRead(t *testing.T) {
@@ -133,7 +133,7 @@ func TestPlans_aFailureHoldsNothingElseUp(t *testing.T) {
 		"a stranger's refusal":   {clerkfake.Fault{Status: http.StatusForbidden, Body: "no"}, "ListSubscriptionItems failed with 403"},
 		"half an answer":         {clerkfake.Fault{Truncate: true}, "is not what Clerk documents"},
 		"something else's list":  {clerkfake.Fault{Body: "[]"}, "is not what Clerk documents"},
-		"items of nobody":        {clerkfake.Fault{Body: `{"data":[{"id":"a"}],"total_count":1}`}, "is not what Clerk documents"},
+		"items that repeat":      {clerkfake.Fault{Body: `{"data":[{"id":"a"}],"total_count":1000}`}, ErrListingRepeats.Error()},
 		"a list that ends":       {clerkfake.Fault{Body: `{"data":[],"total_count":1}`}, ErrListingEnds.Error()},
 		"a list that never does": {clerkfake.Fault{Body: `{"data":[` + fmt.Sprintf(item, "a") + `],"total_count":1000}`}, ErrListingRepeats.Error()},
 	} {
@@ -179,6 +179,68 @@ func TestPlans_itemsWithoutAPlanSayNothing(t *testing.T) {
 	w.Expect(w.asked(plansPath)).To(HaveLen(2))
 	w.Expect(run.Outcome().PlansUnread).To(BeEmpty())
 	w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
+}
+
+// Odd items are counted and named, be there nothing else on their page, and the rest is read.
+func TestPlans_skipItemsThatCannotBeUsed(t *testing.T) {
+	item := func(id, payer string) string {
+		return fmt.Sprintf(`{"id":%q,"status":"active","updated_at":1,"plan":{"slug":"pro"},"payer":{"organization_id":%q}}`, id, payer)
+	}
+	for name, tc := range map[string]struct {
+		pages func(payer string) [][]string
+		want  []clerkv1alpha1.SkippedEntry
+	}{
+		"a page of them": {
+			func(payer string) [][]string {
+				return [][]string{{item("a", ""), item("b", "user_a")}, {item("a/b", payer), item("c", payer)}}
+			},
+			[]clerkv1alpha1.SkippedEntry{
+				{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, ID: "a", Reason: "NoPayer"},
+				{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, ID: "b", Reason: "NoPayer"},
+				{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, Reason: "InvalidID"},
+			},
+		},
+		"a page without an ID": {
+			func(payer string) [][]string { return [][]string{{`null`, `7`}, {item("c", payer), `{}`}} },
+			[]clerkv1alpha1.SkippedEntry{
+				{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, Reason: "NoData"},
+				{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, Reason: "MalformedData"},
+				{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, Reason: "NoPayer"},
+			},
+		},
+		"one that moved to the next page": {
+			func(payer string) [][]string {
+				return [][]string{{item("c", payer), item("a", "")}, {item("a", ""), item("d", payer)}}
+			},
+			[]clerkv1alpha1.SkippedEntry{{Kind: clerkv1alpha1.ClerkSubscriptionItemObject, ID: "a", Reason: "NoPayer"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			acme := w.tenant(0)
+			run := w.begin(clerkv1alpha1.SyncFull)
+			w.until(run, clerkv1alpha1.SyncPlans)
+			pages := tc.pages(acme.ID)
+			for i, page := range pages {
+				w.clerk.Inject(clerkfake.Fault{Path: plansPath, Times: 1, Body: fmt.Sprintf(`{"data":[%s],"total_count":4}`, strings.Join(page, ","))})
+				w.Expect(w.step(run).Done).To(Equal(i == len(pages)-1))
+			}
+			w.Expect(run.Outcome().PlansUnread).To(BeEmpty())
+			w.Expect(run.Outcome().SkippedEntries).To(Equal(tc.want))
+			w.Expect(run.Outcome().Skipped).To(Equal(len(tc.want)))
+			w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
+		})
+	}
+}
+
+// A listing of nothing that has an ID cannot be told from one that repeats itself.
+func TestPlans_aListingWithoutIDsEnds(t *testing.T) {
+	w := newWorld(t)
+	w.clerk.Inject(clerkfake.Fault{Path: plansPath, Body: `{"data":[null],"total_count":1000000}`})
+	run := w.full()
+	w.Expect(len(w.asked(plansPath))).To(BeNumerically("<=", maxBlankPages+1))
+	w.Expect(run.Outcome().Skipped).To(BeNumerically(">", 1))
+	w.Expect(run.Outcome().SkippedEntries).To(HaveLen(clerkv1alpha1.MaxSkipped))
 }
 
 // That billing is off is said at once or not at all.

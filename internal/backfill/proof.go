@@ -5,7 +5,10 @@ package backfill
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
@@ -23,12 +26,16 @@ const (
 	cascaded verdict = "cascaded"
 	// unproven is neither: what Clerk says does not fit together.
 	unproven verdict = "unproven"
+	// unjudged is neither, too: what Clerk says of just this object, or in its organization's listing, cannot be used. It is
+	// no sign that anything else is wrong.
+	unjudged verdict = "unjudged"
 )
 
 // prover asks Clerk for single objects. A user or an organization is gone when Clerk answers the GET of exactly this one
 // with 404. A membership has no such GET. It is gone when its organization or its user is; or when its user's membership
 // of the organization, asked for by both, is not this one, and the organization's own listing lacks it and has as many
-// memberships as the organization says that it has members.
+// memberships as the organization says that it has members. What Clerk says in a way that cannot be used proves nothing, and is
+// passed over.
 type prover struct {
 	api *clerkapi.Client
 	// listsWork says that the sync's other listings had something in them, which a broken server's might not. It has to do
@@ -37,19 +44,51 @@ type prover struct {
 
 	users   map[string]verdict
 	rosters map[string]*roster
+
+	// skipped are the entries and responses that cannot be used; invalidResponses are the errors of the latter.
+	skipped          []clerkv1alpha1.SkippedEntry
+	invalidResponses []error
 }
 
 // roster is who is a member of an organization.
 type roster struct {
 	verdict verdict
 	// complete says that the memberships are as many as Clerk says there are.
-	complete    bool
+	complete bool
+	// listed are the IDs of all, memberships those that can be used. nameless says that some have no ID: any may be one.
+	listed      sets.Set[string]
 	memberships map[string]*clerk.Membership
+	nameless    bool
 	readAt      time.Time
 }
 
 func newProver(api *clerkapi.Client, listsWork bool) *prover {
 	return &prover{api: api, listsWork: listsWork, users: map[string]verdict{}, rosters: map[string]*roster{}}
+}
+
+// malformed returns the first error of a response that cannot be used; nil when there was none.
+func (p *prover) malformed() error {
+	if len(p.invalidResponses) == 0 {
+		return nil
+	}
+	return p.invalidResponses[0]
+}
+
+// skips notes that a response about an object cannot be used, and reports whether that is what an error says.
+func (p *prover) skips(err error, kind clerk.Kind, id string) bool {
+	if !errors.Is(err, clerkapi.ErrMalformed) {
+		return false
+	}
+	p.invalidResponses = append(p.invalidResponses, err)
+	p.skipped = append(p.skipped, skippedEntry(kind, id, reasonInvalidResponse))
+	return true
+}
+
+// skipInvalid notes entries of a listing of memberships that cannot be used.
+func (p *prover) skipInvalid(entries []clerkapi.Entry) {
+	for _, entry := range entries {
+		p.skipped = append(p.skipped, skippedEntry(clerk.KindMembership, entry.ID, entry.Reason))
+	}
 }
 
 // prove asks Clerk for one mirrored object. Of one that is alive it returns the present state.
@@ -61,6 +100,9 @@ func (p *prover) prove(ctx context.Context, o mirror.Object, source clerk.Source
 			p.users[o.Spec.UserID] = gone
 			return gone, nil, nil
 		}
+		if p.skips(err, clerk.KindUser, o.Spec.UserID) {
+			return unjudged, nil, nil
+		}
 		if err != nil {
 			return "", nil, err
 		}
@@ -71,6 +113,10 @@ func (p *prover) prove(ctx context.Context, o mirror.Object, source clerk.Source
 		if clerkapi.IsNotFound(err) {
 			p.rosters[o.Spec.OrganizationID] = &roster{verdict: cascaded}
 			return gone, nil, nil
+		}
+		if p.skips(err, clerk.KindOrganization, o.Spec.OrganizationID) {
+			p.rosters[o.Spec.OrganizationID] = &roster{verdict: unjudged}
+			return unjudged, nil, nil
 		}
 		if err != nil {
 			return "", nil, err
@@ -100,15 +146,22 @@ func (p *prover) proveMembership(
 	case membership != nil:
 		source.EventTime = roster.readAt
 		return alive, membership.Object(source), nil
+	case roster.nameless || roster.listed.Has(o.Spec.MembershipID):
+		return unjudged, nil, nil
 	case !roster.complete:
 		return unproven, nil, nil
 	}
-	other, err := p.api.MembershipOf(ctx, o.Spec.OrganizationID, o.Spec.UserID)
-	if err != nil {
+	other, invalid, err := p.api.MembershipOf(ctx, o.Spec.OrganizationID, o.Spec.UserID)
+	p.skipInvalid(invalid)
+	switch {
+	case p.skips(err, clerk.KindMembership, o.Spec.MembershipID):
+		return unjudged, nil, nil
+	case err != nil:
 		return "", nil, err
-	}
-	if other != nil && other.ID == o.Spec.MembershipID {
+	case other != nil && other.ID == o.Spec.MembershipID:
 		return alive, other.Object(source), nil
+	case len(invalid) > 0:
+		return unjudged, nil, nil
 	}
 	return gone, nil, nil
 }
@@ -118,30 +171,58 @@ func (p *prover) rosterOf(ctx context.Context, organizationID string) (*roster, 
 	if known := p.rosters[organizationID]; known != nil {
 		return known, nil
 	}
+	r := &roster{verdict: unjudged}
 	_, _, count, err := p.api.Organization(ctx, organizationID)
-	if clerkapi.IsNotFound(err) {
-		p.rosters[organizationID] = &roster{verdict: gone}
-		return p.rosters[organizationID], nil
-	}
-	if err != nil {
+	switch {
+	case clerkapi.IsNotFound(err):
+		r.verdict = gone
+	case p.skips(err, clerk.KindOrganization, organizationID):
+	case err != nil:
 		return nil, err
+	default:
+		if r, err = p.readRoster(ctx, organizationID, count); err != nil {
+			return nil, err
+		}
 	}
-	r := &roster{verdict: alive, memberships: map[string]*clerk.Membership{}}
+	p.rosters[organizationID] = r
+	return r, nil
+}
+
+// readRoster reads the memberships of an organization, of which Clerk counts as many; less than none where it does not.
+func (p *prover) readRoster(ctx context.Context, organizationID string, count int) (*roster, error) {
+	r := &roster{verdict: alive, listed: sets.New[string](), memberships: map[string]*clerk.Membership{}}
 	offset, total := 0, 1
 	for offset < total {
 		page, err := p.api.MembershipsOf(ctx, organizationID, offset)
+		if p.skips(err, clerk.KindOrganization, organizationID) {
+			return &roster{verdict: unjudged}, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		for _, membership := range page.Items {
-			r.memberships[membership.ID] = membership
-		}
-		offset, total, r.readAt = offset+page.Listed, page.Total, page.ReadAt
-		if page.Listed == 0 {
+		p.skipInvalid(page.Invalid())
+		offset, total = offset+len(page.Entries), page.Total
+		if !r.add(page) {
 			break
 		}
 	}
-	r.complete = len(r.memberships) == count || count < 0 && p.listsWork && len(r.memberships) == total
-	p.rosters[organizationID] = r
+	r.complete = r.listed.Len() == count || count < 0 && p.listsWork && r.listed.Len() == total
 	return r, nil
+}
+
+// add adds a page, and reports whether it brought anything new.
+func (r *roster) add(page clerkapi.Page[*clerk.Membership]) bool {
+	before := r.listed.Len()
+	for _, entry := range page.Entries {
+		if entry.ID == "" {
+			r.nameless = true
+			continue
+		}
+		r.listed.Insert(entry.ID)
+	}
+	for _, membership := range page.Items {
+		r.memberships[membership.ID] = membership
+	}
+	r.readAt = page.ReadAt
+	return r.listed.Len() > before
 }

@@ -47,6 +47,8 @@ type proof struct {
 	want        verdict
 	wantPresent bool
 	wantErr     bool
+	// wantSkipped are the reasons of what cannot be used.
+	wantSkipped []string
 }
 
 func ofUser(t tenant) mirror.Object         { return mirroredUser(t.users[0].ID) }
@@ -66,6 +68,21 @@ func rejoin(w *world, t tenant) {
 }
 
 func nothing(*world, tenant) {}
+
+// odd makes listings have one of the memberships without a field.
+func odd(field string, i int) func(*world, tenant) {
+	return func(w *world, t tenant) {
+		w.clerk.Inject(clerkfake.Fault{Path: pathOfRoster(t), Edit: clerkfake.Without(field, t.memberships[i].ID)})
+	}
+}
+
+// oddOfUser makes listings have the newest membership, which is the first user's, without its user.
+func oddOfUser(w *world, t tenant) {
+	all := w.clerk.Memberships()
+	w.clerk.Inject(clerkfake.Fault{Path: pathOfRoster(t), Edit: clerkfake.Without("public_user_data", all[len(all)-1].ID)})
+}
+
+var invalidResponse = []string{reasonInvalidResponse}
 
 // skip makes the listings lack the membership, which the organization still counts.
 func skip(w *world, t tenant) {
@@ -122,6 +139,21 @@ func TestProve(t *testing.T) {
 		"of a roster that Clerk does not tell":     {change: fault(pathOfRoster, refused), object: ofMembership, wantErr: true},
 		"of a roster that a gateway refuses":       {change: fault(pathOfRoster, foreign), object: ofMembership, wantErr: true},
 		"of an organization a gateway refuses":     {change: fault(pathOfOrganization, foreign), object: ofMembership, wantErr: true},
+
+		"a user whom Clerk describes as another":  {change: fault(pathOfUser, clerkfake.Fault{Body: `{"id":"user_another"}`}), object: ofUser, want: unjudged, wantSkipped: invalidResponse},
+		"a user of whom Clerk says nothing":       {change: fault(pathOfUser, clerkfake.Fault{Body: "null"}), object: ofUser, want: unjudged, wantSkipped: invalidResponse},
+		"a user of whom Clerk says half":          {change: fault(pathOfUser, clerkfake.Fault{Truncate: true}), object: ofUser, want: unjudged, wantSkipped: invalidResponse},
+		"an organization that cannot be used":     {change: fault(pathOfOrganization, clerkfake.Fault{Body: "{}"}), object: ofOrganization, want: unjudged, wantSkipped: invalidResponse},
+		"of an organization that cannot be used":  {change: fault(pathOfOrganization, clerkfake.Fault{Body: "{}"}), object: ofMembership, want: unjudged, wantSkipped: invalidResponse},
+		"of one that could not, and is asked for": {change: fault(pathOfOrganization, clerkfake.Fault{Body: "{}"}), before: ofOrganization, object: ofMembership, want: unjudged, wantSkipped: invalidResponse},
+		"of a roster that cannot be used":         {change: fault(pathOfRoster, clerkfake.Fault{Body: "{}"}), object: ofMembership, want: unjudged, wantSkipped: invalidResponse},
+		"listed without its user":                 {change: odd("public_user_data", 0), object: ofMembership, want: unjudged, wantSkipped: []string{"NoUser"}},
+		"listed without its ID":                   {change: odd("id", 0), object: ofMembership, want: unjudged, wantSkipped: []string{"NoID"}},
+		"ended, another has no user":              {change: both(dropMembership, odd("public_user_data", 1)), object: ofMembership, want: gone, wantSkipped: []string{"NoUser"}},
+		"ended, another has no ID":                {change: both(dropMembership, odd("id", 1)), object: ofMembership, want: unjudged, wantSkipped: []string{"NoID"}},
+		"ended, another has no ID, not counted":   {change: both(dropMembership, odd("id", 1)), object: ofMembership, options: []option{uncounted}, listsWork: true, want: unjudged, wantSkipped: []string{"NoID"}},
+		"ended, joined again without a user":      {change: both(rejoin, oddOfUser), object: ofMembership, want: unjudged, wantSkipped: []string{"NoUser", "NoUser"}},
+		"missing, another has no user":            {change: both(skip, odd("public_user_data", 1)), object: ofMembership, want: unproven, wantSkipped: []string{"NoUser"}},
 	} {
 		t.Run(name, func(t *testing.T) { expectProof(t, tc) })
 	}
@@ -143,6 +175,11 @@ func expectProof(t *testing.T, tc proof) {
 	w.Expect(err != nil).To(Equal(tc.wantErr))
 	w.Expect(got).To(Equal(tc.want))
 	w.Expect(present != nil).To(Equal(tc.wantPresent))
+	var skipped []string
+	for _, entry := range prover.skipped {
+		skipped = append(skipped, entry.Reason)
+	}
+	w.Expect(skipped).To(Equal(tc.wantSkipped))
 	if present != nil {
 		w.Expect(present.ID).To(Equal(o.GetClerkID()))
 		w.Expect(present.InstanceName).To(Equal(w.config.Name))

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/clerkapi"
@@ -18,7 +20,11 @@ import (
 func (s *Syncer) Refresh(
 	ctx context.Context, config *clerkv1alpha1.ClerkInstance, api *clerkapi.Client, o mirror.Object,
 ) (bool, error) {
-	verdict, present, err := newProver(api, false).prove(ctx, o, source(config))
+	prover := newProver(api, false)
+	verdict, present, err := prover.prove(ctx, o, source(config))
+	if err == nil {
+		err = prover.malformed() // of what is asked for alone there is nothing else to go on with
+	}
 	if err != nil {
 		return false, err
 	}
@@ -28,7 +34,7 @@ func (s *Syncer) Refresh(
 			return false, err
 		}
 		return true, s.refreshBilling(ctx, config, api, present)
-	case verdict == unproven, config.PinnedInstanceID() == "":
+	case verdict == unproven, verdict == unjudged, config.PinnedInstanceID() == "":
 		return false, nil
 	}
 	if _, err := Verify(ctx, api, config.PinnedInstanceID()); err != nil {
@@ -46,6 +52,11 @@ func (s *Syncer) refreshBilling(
 		return nil
 	}
 	subscription, err := api.Subscription(ctx, o.Kind, o.ID)
+	if errors.Is(err, clerkapi.ErrMalformed) {
+		log.FromContext(ctx).Info("Skipped the plan of a user or an organization, which Clerk describes in a way that cannot be used",
+			"id", o.ID)
+		return nil
+	}
 	if err != nil || subscription == nil {
 		return err
 	}

@@ -4,6 +4,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,7 @@ const recognizable = 5
 // mirrored objects must be known there. The error is ErrWrongInstance, the client's or the API server's.
 func (s *Syncer) Recognize(ctx context.Context, config *clerkv1alpha1.ClerkInstance, api *clerkapi.Client) error {
 	asked := 0
+	var malformed error
 	for _, kind := range []clerk.Kind{clerk.KindOrganization, clerk.KindUser} {
 		objects, err := s.mirror.List(ctx, kind, config.Name)
 		if err != nil {
@@ -78,16 +80,21 @@ func (s *Syncer) Recognize(ctx context.Context, config *clerkv1alpha1.ClerkInsta
 		}
 		for _, o := range objects[:min(len(objects), recognizable)] {
 			asked++
-			verdict, _, err := newProver(api, false).prove(ctx, o, source(config))
+			prover := newProver(api, false)
+			verdict, _, err := prover.prove(ctx, o, source(config))
 			if err != nil {
 				return err
 			}
 			if verdict == alive {
 				return nil
 			}
+			malformed = cmp.Or(malformed, prover.malformed())
 		}
 	}
-	if asked > 0 {
+	switch {
+	case malformed != nil:
+		return malformed
+	case asked > 0:
 		return fmt.Errorf("%w: it knows nothing of what is mirrored", ErrWrongInstance)
 	}
 	return nil
@@ -106,29 +113,40 @@ type Run struct {
 	totals   map[clerkv1alpha1.ClerkInstanceSyncStage]int64
 	listedAt time.Time
 	// counted and restarted say that users were counted, and that their listing was begun anew; steppedBack is how often
-	// a listing shifted under the sync.
-	counted, restarted bool
-	steppedBack        int
+	// a listing shifted under the sync, and rereads says that the next page may bring nothing new for that.
+	counted, restarted, rereads bool
+	steppedBack                 int
+	// read is how many rows of the stage's listing were read, however far the sync stepped back; blankPages is how many
+	// pages had no new ID and an entry without one.
+	read, blankPages int
 
 	seen    map[clerk.Kind]sets.Set[string]
 	members sets.Set[string]
 	young   []*clerk.Object
 	deaths  *deaths
+	// incomplete are the kinds of which an entry without an ID was listed, which may be any object; unclear are the
+	// memberships that were listed in a way that does not tell whose they are.
+	incomplete sets.Set[clerk.Kind]
+	unclear    sets.Set[string]
 
 	// readsPlans says that an incremental sync reads plans, too; plans is how far their listing is.
 	readsPlans bool
 	plans      plansCursor
 
-	mu      sync.Mutex // guards what follows, which a page's objects are counted in side by side
-	outcome Outcome
+	mu       sync.Mutex // guards what follows, which a page's objects are counted in side by side
+	outcome  Outcome
+	skipped  sets.Set[clerkv1alpha1.SkippedEntry]
+	rejected sets.Set[string]
 }
 
 // Outcome is what a run has come to.
 type Outcome struct {
 	// Written counts the objects that were written or deleted, by kind. Plans do not count.
 	Written map[clerk.Kind]int
-	// Refused counts the objects that the cluster cannot hold.
-	Refused int
+	// Skipped counts the entries of Clerk's listings that are not stored, or not in full, and SkippedEntries names the first
+	// of them.
+	Skipped        int
+	SkippedEntries []clerkv1alpha1.SkippedEntry
 	// Buried are the IDs that Clerk lists and that were deleted here before.
 	Buried sets.Set[string]
 	// PlansUnread says why not all plans could be read; empty when they could.
@@ -156,7 +174,11 @@ func (s *Syncer) NewRun(
 		seen: map[clerk.Kind]sets.Set[string]{
 			clerk.KindUser: sets.New[string](), clerk.KindOrganization: sets.New[string](), clerk.KindMembership: sets.New[string](),
 		},
-		members: sets.New[string](),
+		members:    sets.New[string](),
+		incomplete: sets.New[clerk.Kind](),
+		unclear:    sets.New[string](),
+		skipped:    sets.New[clerkv1alpha1.SkippedEntry](),
+		rejected:   sets.New[string](),
 		outcome: Outcome{
 			Written: map[clerk.Kind]int{}, Held: map[clerk.Kind][]string{}, Allowed: map[clerk.Kind]int{}, Buried: sets.New[string](),
 		},

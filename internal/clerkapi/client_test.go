@@ -132,7 +132,7 @@ var reads = map[string]func(context.Context, *Client) error{
 		return err
 	},
 	"GetOrganizationMembership": func(ctx context.Context, c *Client) error {
-		_, err := c.MembershipOf(ctx, organizationID, userID)
+		_, _, err := c.MembershipOf(ctx, organizationID, userID)
 		return err
 	},
 	"ListRoles": func(ctx context.Context, c *Client) error {
@@ -176,7 +176,7 @@ func TestClient_anIDThatIsNoneIsNoRequest(t *testing.T) {
 			g.Expect(members).To(Equal(-1))
 			_, err = s.client.MembershipsOf(t.Context(), id, 0)
 			g.Expect(err).To(MatchError(ContainSubstring("is no ID of a Clerk org")))
-			_, err = s.client.MembershipOf(t.Context(), id, userID)
+			_, _, err = s.client.MembershipOf(t.Context(), id, userID)
 			g.Expect(err).To(MatchError(ContainSubstring("is no ID of a Clerk org")))
 			g.Expect(IsNotFound(err)).To(BeFalse())
 			g.Expect(s.requests()).To(BeEmpty())

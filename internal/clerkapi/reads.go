@@ -28,17 +28,50 @@ const (
 	LastModifiedFirst Order = "-updated_at"
 )
 
+// Entry is one entry of a listing.
+type Entry struct {
+	// ID is empty where the entry has none that is valid for the listing's kind.
+	ID string
+	// Reason says in one CamelCase word why the entry cannot be used; empty for one that can.
+	Reason string
+}
+
 // Page is a part of a listing.
 type Page[T any] struct {
 	// Items are the objects that can be used.
 	Items []T
-	// Listed is how many objects the page has, those that cannot be used included.
-	Listed int
+	// Entries are all that the page has, in its order, those that cannot be used included.
+	Entries []Entry
 	// Total is how many objects the whole listing has; -1 where Clerk does not tell.
 	Total int
 	// ReadAt is a time by Clerk's clock from which on the page was true.
 	ReadAt time.Time
 }
+
+// Invalid returns the entries that cannot be used.
+func (p Page[T]) Invalid() []Entry {
+	var invalid []Entry
+	for _, entry := range p.Entries {
+		if entry.Reason != "" {
+			invalid = append(invalid, entry)
+		}
+	}
+	return invalid
+}
+
+// reader is how the entries of a listing are read.
+type reader[T any] struct {
+	kind   clerk.Kind
+	decode func(json.RawMessage) (T, error)
+}
+
+var (
+	users             = reader[*clerk.User]{clerk.KindUser, clerk.DecodeUser}
+	organizations     = reader[*clerk.Organization]{clerk.KindOrganization, clerk.DecodeOrganization}
+	memberships       = reader[*clerk.Membership]{clerk.KindMembership, clerk.DecodeMembership}
+	subscriptionItems = reader[*clerk.Subscription]{clerk.KindSubscriptionItem, clerk.DecodeSubscriptionItem}
+	roles             = reader[string]{clerk.KindRole, clerk.DecodeRole}
+)
 
 // Instance is the Clerk instance that a secret key is of.
 type Instance struct {
@@ -79,15 +112,15 @@ func (c *Client) Users(ctx context.Context, order Order, offset int) (Page[*cler
 
 func (c *Client) users(ctx context.Context, query url.Values) (Page[*clerk.User], error) {
 	const operation = "ListUsers"
-	var items []json.RawMessage
-	readAt, err := c.get(ctx, operation, "/users", query, &items)
+	var entries []json.RawMessage
+	readAt, err := c.get(ctx, operation, "/users", query, &entries)
 	if err != nil {
 		return Page[*clerk.User]{}, err
 	}
-	if items == nil { // the answer was null
+	if entries == nil { // the answer was null
 		return Page[*clerk.User]{}, &Error{Operation: operation, StatusCode: http.StatusOK, cause: ErrMalformed}
 	}
-	return newPage(items, -1, readAt, clerk.DecodeUser), nil
+	return newPage(entries, -1, readAt, users), nil
 }
 
 // CountUsers returns how many users there are (GET /users/count).
@@ -101,33 +134,33 @@ func (c *Client) CountUsers(ctx context.Context) (int, error) {
 
 // Organizations returns a page of organizations (GET /organizations).
 func (c *Client) Organizations(ctx context.Context, order Order, offset int) (Page[*clerk.Organization], error) {
-	return list(ctx, c, "ListOrganizations", "/organizations", order, offset, clerk.DecodeOrganization)
+	return list(ctx, c, "ListOrganizations", "/organizations", order, offset, organizations)
 }
 
 // Memberships returns a page of the memberships of all organizations (GET /organization_memberships).
 func (c *Client) Memberships(ctx context.Context, order Order, offset int) (Page[*clerk.Membership], error) {
-	return list(ctx, c, "ListMemberships", "/organization_memberships", order, offset, clerk.DecodeMembership)
+	return list(ctx, c, "ListMemberships", "/organization_memberships", order, offset, memberships)
 }
 
 // MembershipOf returns a user's membership of an organization; nil when the user is no member (GET
-// /organizations/{id}/memberships with user_id).
-func (c *Client) MembershipOf(ctx context.Context, organizationID, userID string) (*clerk.Membership, error) {
+// /organizations/{id}/memberships with user_id). The entries cannot be used, so that any of them may be the membership.
+func (c *Client) MembershipOf(ctx context.Context, organizationID, userID string) (*clerk.Membership, []Entry, error) {
 	path, err := pathTo("organizations", organizationID, clerk.KindOrganization, "memberships")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	query := listQuery(OldestFirst)
 	query.Set("user_id", userID)
-	page, err := listOf(ctx, c, "GetOrganizationMembership", path, query, clerk.DecodeMembership)
+	page, err := listOf(ctx, c, "GetOrganizationMembership", path, query, memberships)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, membership := range page.Items {
 		if membership.PublicUserData.UserID == userID {
-			return membership, nil
+			return membership, page.Invalid(), nil
 		}
 	}
-	return nil, nil
+	return nil, page.Invalid(), nil
 }
 
 // MembershipsOf returns a page of an organization's memberships, oldest first (GET /organizations/{id}/memberships).
@@ -136,21 +169,19 @@ func (c *Client) MembershipsOf(ctx context.Context, organizationID string, offse
 	if err != nil {
 		return Page[*clerk.Membership]{}, err
 	}
-	return list(ctx, c, "ListOrganizationMemberships", path, OldestFirst, offset, clerk.DecodeMembership)
+	return list(ctx, c, "ListOrganizationMemberships", path, OldestFirst, offset, memberships)
 }
 
-// Role is a role that an organization's members can have.
-type Role struct {
-	Key string `json:"key"`
-}
-
-// Roles returns the roles that the instance knows (GET /organization_roles).
-func (c *Client) Roles(ctx context.Context) ([]Role, error) {
+// Roles returns the keys of the roles that the instance knows (GET /organization_roles), as one page.
+func (c *Client) Roles(ctx context.Context) (Page[string], error) {
 	var listing struct {
-		Data []Role `json:"data"`
+		Data []json.RawMessage `json:"data"`
 	}
-	_, err := c.get(ctx, "ListRoles", "/organization_roles", url.Values{"limit": {"100"}}, &listing)
-	return listing.Data, err
+	readAt, err := c.get(ctx, "ListRoles", "/organization_roles", url.Values{"limit": {"100"}}, &listing)
+	if err != nil {
+		return Page[string]{}, err
+	}
+	return newPage(listing.Data, len(listing.Data), readAt, roles), nil
 }
 
 // User returns one user (GET /users/{id}) and a time by Clerk's clock from which on that was true.
@@ -231,7 +262,7 @@ func (c *Client) SubscriptionItems(ctx context.Context, offset int) (Page[*clerk
 	query := url.Values{
 		"limit": {strconv.Itoa(PageSize)}, "offset": {strconv.Itoa(offset)}, "paginated": {"true"}, "include_free": {"true"},
 	}
-	return listOf(ctx, c, "ListSubscriptionItems", "/billing/subscription_items", query, clerk.DecodeSubscriptionItem)
+	return listOf(ctx, c, "ListSubscriptionItems", "/billing/subscription_items", query, subscriptionItems)
 }
 
 func listQuery(order Order) url.Values {
@@ -240,15 +271,15 @@ func listQuery(order Order) url.Values {
 
 // list reads a page of a listing that tells its total.
 func list[T any](
-	ctx context.Context, c *Client, operation, path string, order Order, offset int, decode func(json.RawMessage) (T, error),
+	ctx context.Context, c *Client, operation, path string, order Order, offset int, of reader[T],
 ) (Page[T], error) {
 	query := listQuery(order)
 	query.Set("offset", strconv.Itoa(offset))
-	return listOf(ctx, c, operation, path, query, decode)
+	return listOf(ctx, c, operation, path, query, of)
 }
 
 func listOf[T any](
-	ctx context.Context, c *Client, operation, path string, query url.Values, decode func(json.RawMessage) (T, error),
+	ctx context.Context, c *Client, operation, path string, query url.Values, of reader[T],
 ) (Page[T], error) {
 	var listing struct {
 		Data       *[]json.RawMessage `json:"data"`
@@ -261,15 +292,19 @@ func listOf[T any](
 	if listing.Data == nil || listing.TotalCount == nil {
 		return Page[T]{}, &Error{Operation: operation, StatusCode: http.StatusOK, cause: ErrMalformed}
 	}
-	return newPage(*listing.Data, *listing.TotalCount, readAt, decode), nil
+	return newPage(*listing.Data, *listing.TotalCount, readAt, of), nil
 }
 
-func newPage[T any](items []json.RawMessage, total int, readAt time.Time, decode func(json.RawMessage) (T, error)) Page[T] {
-	page := Page[T]{Listed: len(items), Total: total, ReadAt: readAt}
-	for _, raw := range items {
-		if item, err := decode(raw); err == nil {
+func newPage[T any](entries []json.RawMessage, total int, readAt time.Time, of reader[T]) Page[T] {
+	page := Page[T]{Total: total, ReadAt: readAt}
+	for _, raw := range entries {
+		entry := Entry{ID: clerk.IDIn(raw, of.kind)}
+		if item, err := of.decode(raw); err == nil {
 			page.Items = append(page.Items, item)
+		} else {
+			entry.Reason = clerk.ReasonOf(err)
 		}
+		page.Entries = append(page.Entries, entry)
 	}
 	return page
 }

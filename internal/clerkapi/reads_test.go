@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func TestReads_askForWhatClerkDocuments(t *testing.T) {
 		"oldest memberships":   {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, OldestFirst, 250) }, "/v1/organization_memberships", "limit=250&offset=250&order_by=%2Bcreated_at"},
 		"newest memberships":   {func(ctx context.Context, c *Client) { _, _ = c.Memberships(ctx, NewestFirst, 0) }, "/v1/organization_memberships", "limit=250&offset=0&order_by=-created_at"},
 		"one's memberships":    {func(ctx context.Context, c *Client) { _, _ = c.MembershipsOf(ctx, organizationID, 7) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&offset=7&order_by=%2Bcreated_at"},
-		"one's membership":     {func(ctx context.Context, c *Client) { _, _ = c.MembershipOf(ctx, organizationID, userID) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&order_by=%2Bcreated_at&user_id=" + userID},
+		"one's membership":     {func(ctx context.Context, c *Client) { _, _, _ = c.MembershipOf(ctx, organizationID, userID) }, "/v1/organizations/" + organizationID + "/memberships", "limit=250&order_by=%2Bcreated_at&user_id=" + userID},
 		"an organization's plan": {func(ctx context.Context, c *Client) {
 			_, _ = c.Subscription(ctx, clerk.KindOrganization, organizationID)
 		}, "/v1/organizations/" + organizationID + "/billing/subscription", ""},
@@ -65,53 +66,94 @@ func TestReads_askForWhatClerkDocuments(t *testing.T) {
 	})
 }
 
-func TestLists_countWhatCannotBeUsed(t *testing.T) {
+func TestLists_nameWhatCannotBeUsed(t *testing.T) {
 	user, organization := `{"id":"`+userID+`"}`, `{"id":"`+organizationID+`"}`
-	membership := fmt.Sprintf(`{"id":%q,"organization":%s,"public_user_data":{"user_id":%q}}`, membershipID, organization, userID)
-	unusable := []string{`null`, `1`, `"x"`, `[]`, `{}`, `{"id":""}`, `{"id":1}`, `{"id":"../x"}`, `{"id":"sess_x"}`}
-	list := func(items ...string) string {
-		joined := ""
-		for i, item := range append(items, unusable...) {
-			if i > 0 {
-				joined += ","
+	of := fmt.Sprintf(`{"id":%q,"organization":%s`, membershipID, organization)
+	member := fmt.Sprintf(`"public_user_data":{"user_id":%q}`, userID)
+	payer := `"payer":{"organization_id":"` + organizationID + `"}`
+	for name, tc := range map[string]struct {
+		read    func(context.Context, *Client) ([]Entry, int, error)
+		entries []string
+		want    []Entry
+	}{
+		"users": {
+			pageOf(func(ctx context.Context, c *Client) (Page[*clerk.User], error) { return c.UsersAfter(ctx, "") }), []string{user, organization},
+			[]Entry{{ID: userID}, {Reason: "InvalidID"}},
+		},
+		"organizations": {
+			pageOf(func(ctx context.Context, c *Client) (Page[*clerk.Organization], error) {
+				return c.Organizations(ctx, OldestFirst, 0)
+			}),
+			[]string{user, organization}, []Entry{{Reason: "InvalidID"}, {ID: organizationID}},
+		},
+		"memberships": {
+			pageOf(func(ctx context.Context, c *Client) (Page[*clerk.Membership], error) {
+				return c.Memberships(ctx, OldestFirst, 0)
+			}),
+			[]string{
+				of + `,` + member + `}`, of + `}`, of + `,"public_user_data":null}`, of + `,"public_user_data":"x"}`,
+				`{"id":"` + membershipID + `",` + member + `}`, user,
+			},
+			[]Entry{
+				{ID: membershipID}, {ID: membershipID, Reason: "NoUser"}, {ID: membershipID, Reason: "NoUser"},
+				{ID: membershipID, Reason: "NoUser"}, {ID: membershipID, Reason: "NoOrganization"}, {Reason: "InvalidID"},
+			},
+		},
+		"an organization's memberships": {
+			pageOf(func(ctx context.Context, c *Client) (Page[*clerk.Membership], error) {
+				return c.MembershipsOf(ctx, organizationID, 0)
+			}),
+			[]string{of + `}`}, []Entry{{ID: membershipID, Reason: "NoUser"}},
+		},
+		"subscription items": {
+			pageOf(func(ctx context.Context, c *Client) (Page[*clerk.Subscription], error) {
+				return c.SubscriptionItems(ctx, 0)
+			}),
+			[]string{`{"id":"a","updated_at":1,` + payer + `}`, `{"id":"a","updated_at":1}`, `{"id":"b",` + payer + `}`, `{"updated_at":1,` + payer + `}`},
+			[]Entry{{ID: "a"}, {ID: "a", Reason: "NoPayer"}, {ID: "b", Reason: "NoTime"}, {Reason: "NoID"}},
+		},
+		"roles": {
+			pageOf(func(ctx context.Context, c *Client) (Page[string], error) { return c.Roles(ctx) }),
+			[]string{`{"id":"role_1","key":"org:admin"}`, `{"id":"role_2","key":7}`},
+			[]Entry{{ID: "role_1"}, {ID: "role_2", Reason: "NoKey"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			listing := "[" + strings.Join(append(tc.entries, `null`, `1`, `"x"`, `[]`), ",") + "]"
+			if name != "users" {
+				listing = `{"total_count":70,"data":` + listing + `}`
 			}
-			joined += item
-		}
-		return "[" + joined + "]"
+			got, items, err := tc.read(t.Context(), newStub(t, answer{body: listing}).client)
+			g.Expect(err).NotTo(HaveOccurred())
+			malformed := Entry{Reason: "MalformedData"}
+			g.Expect(got).To(Equal(append(tc.want, Entry{Reason: "NoData"}, malformed, malformed, malformed)))
+			usable := 0
+			for _, entry := range tc.want {
+				if entry.Reason == "" {
+					usable++
+				}
+			}
+			g.Expect(items).To(Equal(usable))
+		})
 	}
-	t.Run("users", func(t *testing.T) {
-		g := NewWithT(t)
-		page, err := newStub(t, answer{body: list(user, organization)}).client.UsersAfter(t.Context(), "")
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(page.Items).To(HaveExactElements(HaveField("ID", userID)))
-		g.Expect(page.Listed).To(Equal(2 + len(unusable)))
-		g.Expect(page.Total).To(Equal(-1))
-	})
-	t.Run("organizations", func(t *testing.T) {
-		g := NewWithT(t)
-		page, err := newStub(t, answer{body: `{"total_count":70,"data":` + list(user, organization) + `}`}).client.
-			Organizations(t.Context(), OldestFirst, 0)
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(page.Items).To(HaveExactElements(HaveField("ID", organizationID)))
-		g.Expect(page.Listed).To(Equal(2 + len(unusable)))
-		g.Expect(page.Total).To(Equal(70))
-	})
-	t.Run("memberships", func(t *testing.T) {
-		g := NewWithT(t)
-		of := fmt.Sprintf(`{"id":%q,"organization":%s}`, membershipID, organization)
-		page, err := newStub(t, answer{body: `{"total_count":70,"data":` + list(membership, of, user) + `}`}).client.
-			Memberships(t.Context(), OldestFirst, 0)
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(page.Items).To(HaveExactElements(HaveField("ID", membershipID)))
-		g.Expect(page.Listed).To(Equal(3 + len(unusable)))
-	})
-	t.Run("nothing", func(t *testing.T) {
-		g := NewWithT(t)
-		page, err := newStub(t, answer{body: "[]"}).client.UsersAfter(t.Context(), "")
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(page.Items).To(BeEmpty())
-		g.Expect(page.Listed).To(BeZero())
-	})
+}
+
+// pageOf makes pages of every kind comparable.
+func pageOf[T any](read func(context.Context, *Client) (Page[T], error)) func(context.Context, *Client) ([]Entry, int, error) {
+	return func(ctx context.Context, c *Client) ([]Entry, int, error) {
+		page, err := read(ctx, c)
+		return page.Entries, len(page.Items), err
+	}
+}
+
+func TestLists_ofNothing(t *testing.T) {
+	g := NewWithT(t)
+	page, err := newStub(t, answer{body: "[]"}).client.UsersAfter(t.Context(), "")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(page.Items).To(BeEmpty())
+	g.Expect(page.Entries).To(BeEmpty())
+	g.Expect(page.Total).To(Equal(-1))
 }
 
 func TestOrganization_tellsItsMembersWhereClerkDoes(t *testing.T) {
@@ -149,9 +191,10 @@ func TestReads_understandClerk(t *testing.T) {
 	count, err := client.CountUsers(t.Context())
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(count).To(Equal(2))
-	roles, err := client.Roles(t.Context())
+	keys, err := client.Roles(t.Context())
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(roles).To(ContainElements(Role{Key: "org:admin"}, Role{Key: "org:member"}))
+	g.Expect(keys.Items).To(ContainElements("org:admin", "org:member"))
+	g.Expect(keys.Invalid()).To(BeEmpty())
 
 	first, err := client.UsersAfter(t.Context(), "")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -175,10 +218,10 @@ func TestReads_understandClerk(t *testing.T) {
 	memberships, err = client.MembershipsOf(t.Context(), organization.ID, 0)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(memberships.Items).To(isTheMembership)
-	found, err := client.MembershipOf(t.Context(), organization.ID, users[0].ID)
+	found, _, err := client.MembershipOf(t.Context(), organization.ID, users[0].ID)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(found).To(HaveField("ID", membership.ID))
-	found, err = client.MembershipOf(t.Context(), organization.ID, users[1].ID)
+	found, _, err = client.MembershipOf(t.Context(), organization.ID, users[1].ID)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(found).To(BeNil(), "who is no member")
 	expectSingleObjects(t, g, client, users[1], organization)
@@ -194,12 +237,14 @@ func TestMembershipOf_isOfTheUser(t *testing.T) {
 		answer{body: `{"data":[` + membership("user_other") + `],"total_count":1}`},
 		answer{body: `{"data":[` + membership("user_other") + `,null,` + membership(userID) + `],"total_count":3}`},
 	)
-	found, err := s.client.MembershipOf(t.Context(), organizationID, userID)
+	found, invalid, err := s.client.MembershipOf(t.Context(), organizationID, userID)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(found).To(BeNil())
-	found, err = s.client.MembershipOf(t.Context(), organizationID, userID)
+	g.Expect(invalid).To(BeEmpty())
+	found, invalid, err = s.client.MembershipOf(t.Context(), organizationID, userID)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(found).To(HaveField("PublicUserData.UserID", userID))
+	g.Expect(invalid).To(Equal([]Entry{{Reason: "NoData"}}))
 }
 
 func expectSingleObjects(t *testing.T, g Gomega, client *Client, user clerkfake.User, organization clerkfake.Organization) {
@@ -229,7 +274,7 @@ func TestSubscriptionItems_saysWhoPays(t *testing.T) {
 	page, err := s.client.SubscriptionItems(t.Context(), 0)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(page.Total).To(Equal(4))
-	g.Expect(page.Listed).To(Equal(4))
+	g.Expect(page.Entries).To(Equal([]Entry{{ID: "a"}, {ID: "b"}, {ID: "c", Reason: "NoPayer"}, {Reason: "MalformedData"}}))
 	g.Expect(page.Items).To(HaveExactElements(
 		And(HaveField("PayerKind", clerk.KindOrganization), HaveField("PayerID", organizationID), HaveField("Items", HaveLen(1))),
 		And(HaveField("PayerKind", clerk.KindUser), HaveField("PayerID", userID)),

@@ -204,7 +204,7 @@ func (r *ResyncReconciler) refresh(
 	answered, err := r.answer(ctx, object)
 	if answered && !certain {
 		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, "ResyncUncertain", "Resync",
-			"Clerk's listing lacks the object, and it is not proven to be gone; it stays as it is")
+			"Clerk's listing lacks the object or cannot be used, and it is not proven to be gone; it stays as it is")
 	}
 	return err
 }

@@ -30,6 +30,8 @@ const (
 	maxBackoff = 5 * time.Minute
 	// maxRetryAfter bounds what a server may ask for.
 	maxRetryAfter = time.Hour
+	// maxRoles is how many roles status holds.
+	maxRoles = 64
 )
 
 // attempt is what this process knows of an instance's syncs and the status may not say yet.
@@ -229,20 +231,15 @@ var remedies = map[string]string{
 	clerkv1alpha1.ReasonListingIncomplete: "Clerk's listing is not to be trusted now; it is tried again",
 }
 
-// roleKeys returns the keys of Clerk's roles as status holds them.
-func roleKeys(ctx context.Context, api *clerkapi.Client) ([]string, error) {
-	roles, err := api.Roles(ctx)
+// roleKeys returns the keys of Clerk's roles as status holds them, and the roles that cannot be used.
+func roleKeys(ctx context.Context, api *clerkapi.Client) ([]string, []clerkapi.Entry, error) {
+	page, err := api.Roles(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var keys []string
-	for _, role := range roles {
-		if role.Key != "" && len(role.Key) <= 256 && len(keys) < 64 {
-			keys = append(keys, role.Key)
-		}
-	}
+	keys := slices.Clone(page.Items[:min(len(page.Items), maxRoles)])
 	slices.Sort(keys)
-	return slices.Compact(keys), nil
+	return slices.Compact(keys), page.Invalid(), nil
 }
 
 // project writes what the attempt knows into the status.
@@ -312,27 +309,43 @@ func (a *attempt) projectSuccess(config *clerkv1alpha1.ClerkInstance) {
 		status.LastRequest = a.request
 		config.Status.Roles = a.roles
 		projectHeld(config, outcome)
+		status.Skipped, status.SkippedCount = nil, 0
 	}
+	projectSkipped(status, outcome)
 	if status.HeldDeletions != "" {
 		status.State = "Held"
 	}
 	setCondition(config, clerkv1alpha1.ConditionBackendAPIReady, metav1.ConditionTrue, clerkv1alpha1.ReasonAuthenticated,
 		"Clerk accepts the secret key of "+a.instanceID)
-	left := leftOut(outcome)
-	if a.run.ReadsPlans() || left != "" || !meta.IsStatusConditionTrue(config.Status.Conditions, clerkv1alpha1.ConditionSynced) {
+	news := leftOut(outcome, int64(outcome.Skipped)) != ""
+	if a.run.ReadsPlans() || news || !meta.IsStatusConditionTrue(config.Status.Conditions, clerkv1alpha1.ConditionSynced) {
 		// What the last full sync left out is still left out after an incremental one that did not come to it.
 		setCondition(config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced,
-			cmp.Or(left, "everything that was to be read is mirrored"))
+			cmp.Or(leftOut(outcome, status.SkippedCount), "everything that was to be read is mirrored"))
 	}
 	a.projectRepairs(config)
 }
 
-// leftOut tells what a sync that succeeded left out; empty for nothing.
-func leftOut(outcome backfill.Outcome) string {
+// projectSkipped adds what a sync skipped to what is known to be. An incremental sync meets few of all entries, and may meet
+// some of them again.
+func projectSkipped(status *clerkv1alpha1.ClerkInstanceSyncStatus, outcome backfill.Outcome) {
+	for _, entry := range outcome.SkippedEntries {
+		if len(status.Skipped) < clerkv1alpha1.MaxSkipped && !slices.Contains(status.Skipped, entry) {
+			status.Skipped = append(status.Skipped, entry)
+		}
+	}
+	status.SkippedCount = max(status.SkippedCount, int64(outcome.Skipped), int64(len(status.Skipped)))
+}
+
+// leftOut tells what a sync that succeeded left out; empty for nothing. skipped counts what syncs skipped since the last
+// full one.
+func leftOut(outcome backfill.Outcome, skipped int64) string {
 	var parts []string
-	if outcome.Refused > 0 {
-		parts = append(parts, fmt.Sprintf("%d objects are left out because the cluster cannot hold them, see the operator's log",
-			outcome.Refused))
+	switch {
+	case skipped == 1:
+		parts = append(parts, "1 entry of Clerk is skipped or stored without a field, see status.sync.skipped")
+	case skipped > 1:
+		parts = append(parts, fmt.Sprintf("%d entries of Clerk are skipped or stored without a field, see status.sync.skipped", skipped))
 	}
 	if buried := outcome.Buried.Len(); buried > 0 {
 		parts = append(parts, fmt.Sprintf("%d objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log",

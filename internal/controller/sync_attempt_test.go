@@ -84,23 +84,77 @@ func TestReasonOf(t *testing.T) {
 
 func TestLeftOut(t *testing.T) {
 	const (
-		refused = "2 objects are left out because the cluster cannot hold them, see the operator's log"
-		buried  = "1 objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log"
-		unread  = "plans were not read to the end: ListSubscriptionItems failed with 500"
+		one    = "1 entry of Clerk is skipped or stored without a field, see status.sync.skipped"
+		more   = "2 entries of Clerk are skipped or stored without a field, see status.sync.skipped"
+		buried = "1 objects that Clerk has stay away because they have a ClerkTombstone, see the operator's log"
+		unread = "plans were not read to the end: ListSubscriptionItems failed with 500"
 	)
 	for name, tc := range map[string]struct {
 		outcome backfill.Outcome
+		skipped int64
 		want    string
 	}{
-		"nothing": {backfill.Outcome{}, ""},
-		"refused": {backfill.Outcome{Refused: 2}, refused},
-		"buried":  {backfill.Outcome{Buried: sets.New("user_a")}, buried},
-		"unread":  {backfill.Outcome{PlansUnread: "ListSubscriptionItems failed with 500"}, unread},
-		"all": {backfill.Outcome{Refused: 2, Buried: sets.New("user_a"), PlansUnread: "ListSubscriptionItems failed with 500"},
-			refused + "; " + buried + "; " + unread},
+		"nothing":      {backfill.Outcome{}, 0, ""},
+		"one skipped":  {backfill.Outcome{}, 1, one},
+		"more skipped": {backfill.Outcome{}, 2, more},
+		"buried":       {backfill.Outcome{Buried: sets.New("user_a")}, 0, buried},
+		"unread":       {backfill.Outcome{PlansUnread: "ListSubscriptionItems failed with 500"}, 0, unread},
+		"all": {backfill.Outcome{Buried: sets.New("user_a"), PlansUnread: "ListSubscriptionItems failed with 500"}, 2,
+			more + "; " + buried + "; " + unread},
 	} {
-		t.Run(name, func(t *testing.T) { NewWithT(t).Expect(leftOut(tc.outcome)).To(Equal(tc.want)) })
+		t.Run(name, func(t *testing.T) { NewWithT(t).Expect(leftOut(tc.outcome, tc.skipped)).To(Equal(tc.want)) })
 	}
+}
+
+// An incremental sync meets few entries: what a full one skipped stays named until the next full one.
+func TestProject_namesWhatSyncsSkip(t *testing.T) {
+	g := NewWithT(t)
+	config := syncedInstance(nil)
+	sync := func(syncType clerkv1alpha1.ClerkInstanceSyncType, odd ...clerkapi.Entry) *clerkv1alpha1.ClerkInstanceSyncStatus {
+		a := &attempt{}
+		a.start(newRun(syncType), "ins_a", config)
+		a.run.SkipInvalid(t.Context(), clerk.KindMembership, odd)
+		g.Expect(a.conclude(noon)).To(Succeed())
+		a.project(config, noon)
+		return &config.Status.Sync
+	}
+	message := func() string {
+		return expectCondition(g, config, clerkv1alpha1.ConditionSynced, metav1.ConditionTrue, clerkv1alpha1.ReasonSynced).Message
+	}
+	const full, incremental = clerkv1alpha1.SyncFull, clerkv1alpha1.SyncIncremental
+	one := clerkapi.Entry{ID: "orgmem_1", Reason: "NoUser"}
+	want := clerkv1alpha1.SkippedEntry{Kind: clerkv1alpha1.ClerkMembershipObject, ID: "orgmem_1", Reason: "NoUser"}
+
+	status := sync(full, one)
+	g.Expect(status.Skipped).To(HaveExactElements(want))
+	g.Expect(status.SkippedCount).To(BeEquivalentTo(1))
+	g.Expect(message()).To(HavePrefix("1 entry of Clerk is skipped"))
+	for _, odd := range [][]clerkapi.Entry{nil, {one}} {
+		status = sync(incremental, odd...)
+		g.Expect(status.Skipped).To(HaveExactElements(want))
+		g.Expect(status.SkippedCount).To(BeEquivalentTo(1))
+		g.Expect(message()).To(HavePrefix("1 entry of Clerk is skipped"))
+	}
+	status = sync(incremental, clerkapi.Entry{Reason: "NoID"})
+	g.Expect(status.Skipped).To(HaveLen(2))
+	g.Expect(status.SkippedCount).To(BeEquivalentTo(2))
+	g.Expect(message()).To(HavePrefix("2 entries of Clerk are skipped"))
+
+	var many []clerkapi.Entry
+	for i := range clerkv1alpha1.MaxSkipped + 5 {
+		many = append(many, clerkapi.Entry{ID: fmt.Sprintf("orgmem_%d", i), Reason: "NoUser"})
+	}
+	status = sync(full, many...)
+	g.Expect(status.Skipped).To(HaveLen(clerkv1alpha1.MaxSkipped))
+	g.Expect(status.SkippedCount).To(BeEquivalentTo(len(many)))
+	status = sync(incremental, many[len(many)-1])
+	g.Expect(status.Skipped).To(HaveLen(clerkv1alpha1.MaxSkipped))
+	g.Expect(status.SkippedCount).To(BeEquivalentTo(len(many)))
+
+	status = sync(full)
+	g.Expect(status.Skipped).To(BeEmpty())
+	g.Expect(status.SkippedCount).To(BeZero())
+	g.Expect(message()).To(Equal("everything that was to be read is mirrored"))
 }
 
 func TestFail_pausesLongerAndLonger(t *testing.T) {
@@ -570,7 +624,7 @@ func TestProjectRepairs_takesOnlyWhatProvesDeliveriesBack(t *testing.T) {
 
 func TestRoleKeys_fitTheStatus(t *testing.T) {
 	g := NewWithT(t)
-	listing := `{"data":[{"key":"org:member"},{"key":"org:admin"},{"key":""},{"key":"org:member"},{"key":"` + strings.Repeat("x", 257) + `"}`
+	listing := `{"data":[null,{"key":"org:member"},{"key":"org:admin"},{"key":""},{"key":"org:member"},{"id":"role_1","key":"` + strings.Repeat("x", 257) + `"}`
 	for i := range 100 {
 		listing += fmt.Sprintf(`,{"key":"org:z%03d"}`, i)
 	}
@@ -579,8 +633,9 @@ func TestRoleKeys_fitTheStatus(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	api := clerkapi.NewClients(clerkapi.NewMetrics(prometheus.NewRegistry())).For("a", server.URL, "sk_test_1")
-	keys, err := roleKeys(t.Context(), api)
+	keys, odd, err := roleKeys(t.Context(), api)
 	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(odd).To(Equal([]clerkapi.Entry{{Reason: "NoData"}, {Reason: "NoKey"}, {ID: "role_1", Reason: "InvalidKey"}}))
 	g.Expect(len(keys)).To(And(BeNumerically("<=", 64), BeNumerically(">", 60)))
 	g.Expect(keys[:3]).To(Equal([]string{"org:admin", "org:member", "org:z000"}))
 }

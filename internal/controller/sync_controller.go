@@ -19,6 +19,7 @@ import (
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/backfill"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
 	"github.com/clerk-operator/clerk-operator/internal/clerkapi"
 )
 
@@ -150,8 +151,9 @@ func (r *SyncReconciler) begin(
 			return err
 		}
 	}
+	var odd []clerkapi.Entry
 	if syncType == clerkv1alpha1.SyncFull {
-		if a.roles, err = roleKeys(ctx, a.api); err != nil && !clerkapi.IsOrganizationsOff(err) {
+		if a.roles, odd, err = roleKeys(ctx, a.api); err != nil && !clerkapi.IsOrganizationsOff(err) {
 			return err
 		}
 	}
@@ -160,6 +162,7 @@ func (r *SyncReconciler) begin(
 		before = config.Status.Sync.Progress // another process's
 	}
 	a.start(r.syncer.NewRun(config.DeepCopy(), a.api, id, syncType, before), id, config)
+	a.run.SkipInvalid(ctx, clerk.KindRole, odd)
 	log.FromContext(ctx).V(1).Info("Began a sync", "type", syncType)
 	return nil
 }

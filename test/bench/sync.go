@@ -174,18 +174,18 @@ func (s *syncing) read(ctx context.Context) (sample, error) {
 			if err != nil {
 				return err
 			}
-			offset, total = offset+page.Listed, page.Total
+			offset, total = offset+len(page.Entries), page.Total
 		}
 		for offset, total := 0, 1; offset < total; {
 			page, err := s.api.Memberships(ctx, clerkapi.OldestFirst, offset)
 			if err != nil {
 				return err
 			}
-			offset, total = offset+page.Listed, page.Total
+			offset, total = offset+len(page.Entries), page.Total
 		}
 		for after := ""; ; {
 			page, err := s.api.UsersAfter(ctx, after)
-			if err != nil || page.Listed < clerkapi.PageSize {
+			if err != nil || len(page.Entries) < clerkapi.PageSize {
 				return err
 			}
 			after = page.Items[len(page.Items)-1].ID
