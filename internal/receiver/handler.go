@@ -231,7 +231,7 @@ func (h *Handler) process(
 	h.noteEvent(config.Name, event)
 	switch {
 	case undecodable != nil:
-		return h.unusable(ctx, out, received, undecodable)
+		return h.unusable(ctx, out, received, event, undecodable)
 	case sensitive[event.Type]:
 		log.Info("Ignored an event that carries messages and one-time codes; unsubscribe the endpoint from it in Clerk")
 		out.result = resultSensitive
@@ -253,7 +253,7 @@ func (h *Handler) process(
 	var refused *mirror.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return h.unusable(ctx, out, received, err)
+		return h.unusable(ctx, out, received, event, err)
 	case errors.Is(err, mirror.ErrNoPayer):
 		return h.noPayer(ctx, out, received, event, err)
 	case err != nil:
@@ -285,6 +285,10 @@ func (h *Handler) store(
 	}
 	if event.Subscription != nil {
 		result, err := h.mirror.ApplyBilling(ctx, config.Name, event.Subscription)
+		if invalid := event.Subscription.Invalid; err == nil && result != mirror.Stale && len(invalid) > 0 {
+			logr.FromContextOrDiscard(ctx).Info("Left out items of a subscription that cannot be used", "items", len(invalid))
+			h.failed(config.Name, received, event.Type, clerk.KindSubscriptionItem, invalid)
+		}
 		return string(result), err
 	}
 	source := clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()}
@@ -296,6 +300,9 @@ func (h *Handler) store(
 		return h.update(ctx, config, object)
 	}
 	result, err := h.mirror.Apply(ctx, object)
+	if err == nil && result != mirror.Stale {
+		h.failed(config.Name, received, event.Type, object.Kind, dropped(object))
+	}
 	if err == nil && event.Membership != nil && result != mirror.Stale {
 		err = h.storeOrganization(ctx, event.Membership.OrganizationObject(source))
 	}
@@ -386,35 +393,64 @@ func (h *Handler) noteEvent(instanceName string, event *clerk.Event) {
 // still not there after a while may never be, and an endpoint must not fail for that.
 func (h *Handler) noPayer(ctx context.Context, out outcome, received delivery, event *clerk.Event, err error) outcome {
 	if h.clock.Since(event.Time) >= payerPatience {
-		return h.unusable(ctx, out, received, err)
+		return h.unusable(ctx, out, received, event, err)
 	}
 	logr.FromContextOrDiscard(ctx).V(1).Info("Asked for an event to be sent again, since its payer is not mirrored")
 	out.code, out.result = http.StatusServiceUnavailable, resultNoPayer
 	return out
 }
 
-// unusable acknowledges what no retry can mend, and leaves a trace of it where people look.
-func (h *Handler) unusable(ctx context.Context, out outcome, received delivery, err error) outcome {
-	reason := "Invalid"
-	var undecodable *clerk.UnusableError
+// unusable acknowledges what no retry can mend, and leaves a trace of it.
+func (h *Handler) unusable(ctx context.Context, out outcome, received delivery, event *clerk.Event, err error) outcome {
+	reason := clerk.ReasonOf(err)
 	var refused *mirror.RefusedError
 	switch {
 	case errors.Is(err, mirror.ErrNoPayer):
 		reason = reasonPayerNotMirrored
-	case errors.As(err, &undecodable):
-		reason = undecodable.Reason
 	case errors.As(err, &refused):
 		reason = refused.Reason
 	}
-	logr.FromContextOrDiscard(ctx).Info("Acknowledged an event that cannot be used", "reason", reason)
-	h.report.Failure(out.instance, clerkv1alpha1.DeliveryFailure{
-		MessageID: received.messageID,
-		Type:      typeForPeople(out.event),
-		Reason:    reason,
-		Time:      metav1.NewTime(h.clock.Now()),
-	})
+	kind, id := event.Subject()
+	logr.FromContextOrDiscard(ctx).Info("Acknowledged an event that cannot be used", "id", id, "reason", reason)
+	h.failed(out.instance, received, out.event, kind, []clerk.Invalid{{ID: id, Reason: reason}})
 	out.result = resultUnusable
 	return out
+}
+
+// maxNamed is how many parts of one event are named: one event must not fill the list of all.
+const maxNamed = 5
+
+// failed counts an event, or parts of one, that cannot be used, and leaves a trace where people look.
+func (h *Handler) failed(instanceName string, received delivery, eventType string, kind clerk.Kind, parts []clerk.Invalid) {
+	for i, part := range parts {
+		h.metrics.failures.WithLabelValues(instanceName, part.Reason).Inc()
+		if i < maxNamed {
+			h.name(instanceName, received, eventType, kind, part)
+		}
+	}
+}
+
+// dropped is what of an object the cluster cannot hold.
+func dropped(o *clerk.Object) []clerk.Invalid {
+	parts := make([]clerk.Invalid, len(o.Dropped))
+	for i, field := range o.Dropped {
+		parts[i] = clerk.Invalid{ID: o.ID, Reason: clerk.NotStored(field)}
+	}
+	return parts
+}
+
+// name reports what of a delivery could not be used. The kind is told where the ID names one of it.
+func (h *Handler) name(instanceName string, received delivery, eventType string, kind clerk.Kind, invalid clerk.Invalid) {
+	failure := clerkv1alpha1.DeliveryFailure{
+		MessageID: received.messageID,
+		Type:      typeForPeople(eventType),
+		Reason:    invalid.Reason,
+		Time:      metav1.NewTime(h.clock.Now()),
+	}
+	if invalid.ID != "" {
+		failure.Kind, failure.ID = kind.ObjectKind(), invalid.ID
+	}
+	h.report.Failure(instanceName, failure)
 }
 
 func (h *Handler) unverified(instanceName string, err error) outcome {

@@ -11,6 +11,7 @@ import (
 type metrics struct {
 	requests      *prometheus.CounterVec
 	verifications *prometheus.CounterVec
+	failures      *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	inFlight      prometheus.Gauge
 	lag           *prometheus.HistogramVec
@@ -26,6 +27,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		verifications: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "clerk_operator_webhook_verification_failures_total",
 			Help: "Webhook requests that were not proven to be Clerk's, by ClerkInstance and reason.",
+		}, []string{"instance", "reason"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clerk_operator_webhook_failures_total",
+			Help: "Authentic deliveries, and parts of them, that could not be used or stored, by ClerkInstance and reason.",
 		}, []string{"instance", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "clerk_operator_webhook_duration_seconds",
@@ -46,7 +51,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Help: "When the last verified event arrived at this replica, by ClerkInstance.",
 		}, []string{"instance"}),
 	}
-	registry.MustRegister(m.requests, m.verifications, m.duration, m.inFlight, m.lag, m.lastEvent)
+	registry.MustRegister(m.requests, m.verifications, m.failures, m.duration, m.inFlight, m.lag, m.lastEvent)
 	return m
 }
 

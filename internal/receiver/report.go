@@ -5,6 +5,7 @@ package receiver
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,6 +155,20 @@ func (r *Report) write(ctx context.Context, name string, o *observed) error {
 		client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
+// newest returns the last failures that the status has room for. What fails again for the same reason counts once, by its
+// last delivery, so that it does not take the place of all others.
 func newest(failures []clerkv1alpha1.DeliveryFailure) []clerkv1alpha1.DeliveryFailure {
-	return failures[max(0, len(failures)-clerkv1alpha1.MaxFailures):]
+	kept := make([]clerkv1alpha1.DeliveryFailure, 0, len(failures))
+	for i, failure := range failures {
+		if !slices.ContainsFunc(failures[i+1:], func(later clerkv1alpha1.DeliveryFailure) bool { return repeats(later, failure) }) {
+			kept = append(kept, failure)
+		}
+	}
+	return kept[max(0, len(kept)-clerkv1alpha1.MaxFailures):]
+}
+
+// repeats reports whether a failure is the same as one before, but for the delivery.
+func repeats(later, before clerkv1alpha1.DeliveryFailure) bool {
+	return before.ID != "" && later.ID == before.ID && later.Kind == before.Kind && later.Reason == before.Reason &&
+		later.Type == before.Type
 }
