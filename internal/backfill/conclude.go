@@ -265,8 +265,8 @@ func (s *Syncer) evict(ctx context.Context, run *Run) error {
 	return nil
 }
 
-// knowsMembers reports whether a run knows of everybody who is a member that the user is. A membership that was listed in a
-// way that does not tell whose it is may be any user's, unless it is mirrored: its user has a membership, then.
+// knowsMembers reports whether a run knows of each member that the user is one. A membership that was listed without its user
+// may be any user's, unless it is mirrored: its user has a membership here, then.
 func (s *Syncer) knowsMembers(ctx context.Context, run *Run) (bool, error) {
 	if run.incomplete.HasAny(clerk.KindUser, clerk.KindMembership) || run.unclear.Has("") {
 		return false, nil

@@ -96,15 +96,19 @@ func TestDue(t *testing.T) {
 		"nothing to let go":            {due(annotated(release, "3-abc")), incremental, noon.Add(15 * time.Minute)},
 		"nothing for an empty release": {due(annotated(release, "")), incremental, noon.Add(15 * time.Minute)},
 
-		"own interval":                {due(intervals(time.Minute, time.Hour)), incremental, noon.Add(time.Minute)},
-		"own intervals, in full":      {due(intervals(time.Minute, 90*time.Second), lastFull(time.Minute)), full, noon.Add(30 * time.Second)},
-		"both at once":                {due(intervals(time.Minute, time.Minute)), full, noon.Add(time.Minute)},
-		"almost a day":                {due(lastFull(23 * time.Hour)), incremental, noon.Add(15 * time.Minute)},
-		"a day between two":           {due(lastFull(24*time.Hour - 10*time.Minute)), full, noon.Add(10 * time.Minute)},
-		"a day":                       {due(lastFull(24 * time.Hour)), full, noon},
-		"overdue for long":            {due(lastFull(96 * time.Hour)), full, noon.Add(-72 * time.Hour)},
-		"a failure since":             {due(failed(time.Minute)), full, noon.Add(15 * time.Minute)},
-		"a failure at that time":      {due(failed(0)), full, noon.Add(15 * time.Minute)},
+		"own interval":           {due(intervals(time.Minute, time.Hour)), incremental, noon.Add(time.Minute)},
+		"own intervals, in full": {due(intervals(time.Minute, 90*time.Second), lastFull(time.Minute)), full, noon.Add(30 * time.Second)},
+		"both at once":           {due(intervals(time.Minute, time.Minute)), full, noon.Add(time.Minute)},
+		"almost a day":           {due(lastFull(23 * time.Hour)), incremental, noon.Add(15 * time.Minute)},
+		"a day between two":      {due(lastFull(24*time.Hour - 10*time.Minute)), full, noon.Add(10 * time.Minute)},
+		"a day":                  {due(lastFull(24 * time.Hour)), full, noon},
+		"overdue for long":       {due(lastFull(96 * time.Hour)), full, noon.Add(-72 * time.Hour)},
+		"a failure since":        {due(failed(time.Minute)), full, noon.Add(15 * time.Minute)},
+		"a failure at that time": {due(failed(0)), full, noon.Add(15 * time.Minute)},
+		"a field that is not stored": {due(func(i *clerkv1alpha1.ClerkInstance) {
+			failed(time.Minute)(i)
+			i.Status.Failures[0].Reason = "PublicMetadataNotStored"
+		}), incremental, noon.Add(15 * time.Minute)},
 		"a failure before":            {due(failed(-time.Second)), incremental, noon.Add(15 * time.Minute)},
 		"a failure before and since":  {due(failed(-time.Hour), failed(time.Second), failed(-time.Minute)), full, noon.Add(15 * time.Minute)},
 		"a failure since the full":    {due(lastFull(time.Hour), failed(-time.Minute)), full, noon.Add(15 * time.Minute)},

@@ -170,33 +170,42 @@ func (s *Syncer) list(ctx context.Context, run *Run, read listing) error {
 	if err != nil {
 		return err
 	}
-	end := page.last
 	if page.total >= 0 {
 		run.totals[run.Progress.Stage] = int64(page.total)
-		end = end || page.from+len(page.entries) >= page.total
+		page.last = page.last || page.from+len(page.entries) >= page.total
 	}
-	news := run.bringsNew(page)
 	switch {
-	case len(page.entries) == 0 && !end:
+	case len(page.entries) == 0 && !page.last:
 		return ErrListingEnds
 	case run.shifted(page):
 		run.steppedBack++
 		run.rereads = true
 		run.Progress.Offset = max(0, run.Progress.Offset-clerkapi.PageSize)
 		return nil
-	case !news && page.nameless:
-		// It may be new or not. It is read, and there is an end to pages of this sort.
-		run.blankPages++
-		run.incomplete.Insert(page.kind)
-		end = end || page.byCursor || run.blankPages > maxBlankPages
-	case !news && len(page.entries) > 0 && run.Progress.Offset > 0 && !run.rereads:
-		return ErrListingRepeats
+	case len(page.entries) > 0 && !run.bringsNew(page):
+		if err := run.expectEnd(&page); err != nil {
+			return err
+		}
 	}
 	if err := s.store(ctx, run, page); err != nil {
 		return err
 	}
-	run.advance(ctx, page, end)
+	run.advance(ctx, page)
 	run.listedAt = s.clock.Now()
+	return nil
+}
+
+// expectEnd returns ErrListingRepeats for a page that brings no new ID, but for one that is read again. An entry without an ID
+// may be new or not: a page that has one is read, and there is an end to such pages.
+func (r *Run) expectEnd(page *batch) error {
+	switch {
+	case page.nameless:
+		r.blankPages++
+		r.incomplete.Insert(page.kind)
+		page.last = page.last || page.byCursor || r.blankPages > maxBlankPages
+	case r.Progress.Offset > 0 && !r.rereads:
+		return ErrListingRepeats
+	}
 	return nil
 }
 
@@ -239,7 +248,7 @@ func (r *Run) bringsNew(page batch) bool {
 }
 
 // advance notes a page that is stored. An entry that cannot be used is listed all the same: what it names is there.
-func (r *Run) advance(ctx context.Context, page batch, end bool) {
+func (r *Run) advance(ctx context.Context, page batch) {
 	p := &r.Progress
 	for i, entry := range page.entries {
 		switch {
@@ -260,7 +269,7 @@ func (r *Run) advance(ctx context.Context, page batch, end bool) {
 	}
 	r.count(int64(page.from+len(page.entries)) - p.Offset)
 	r.read, r.rereads = max(r.read, int(p.Offset)), false
-	if end {
+	if page.last {
 		p.Stage = stages[slices.Index(stages, p.Stage)+1]
 		p.Offset, p.After = 0, ""
 		r.read = 0

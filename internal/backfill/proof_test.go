@@ -175,11 +175,10 @@ func expectProof(t *testing.T, tc proof) {
 	w.Expect(err != nil).To(Equal(tc.wantErr))
 	w.Expect(got).To(Equal(tc.want))
 	w.Expect(present != nil).To(Equal(tc.wantPresent))
-	var skipped []string
-	for _, entry := range prover.skipped {
-		skipped = append(skipped, entry.Reason)
+	w.Expect(prover.skipped).To(HaveLen(len(tc.wantSkipped)))
+	for i, reason := range tc.wantSkipped {
+		w.Expect(prover.skipped[i].Reason).To(Equal(reason))
 	}
-	w.Expect(skipped).To(Equal(tc.wantSkipped))
 	if present != nil {
 		w.Expect(present.ID).To(Equal(o.GetClerkID()))
 		w.Expect(present.InstanceName).To(Equal(w.config.Name))

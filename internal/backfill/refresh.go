@@ -94,6 +94,9 @@ func (s *Syncer) storePresent(ctx context.Context, o *clerk.Object) error {
 		return err
 	}
 	_, err = s.mirror.Apply(ctx, o)
+	if refused := new(mirror.RefusedError); errors.As(err, &refused) {
+		log.FromContext(ctx).Info("The cluster cannot hold an object of Clerk", "id", o.ID, "reason", refused.Reason)
+	}
 	return ignoreRefused(err)
 }
 

@@ -405,8 +405,8 @@ func TestFull_namesWhatIsStoredWithoutAField(t *testing.T) {
 	w.states(stored, user.ID, acme.memberships[0].ID)
 }
 
-// A membership that is listed without its user may be anybody's, unless it is mirrored.
-func TestFull_forgetsNobodyWhoMayBeAMember(t *testing.T) {
+// A membership that is listed without its user may be any user's, unless it is mirrored.
+func TestFull_keepsUsersThatMayBeMembers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		field    string
 		mirrored bool

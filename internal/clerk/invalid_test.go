@@ -55,8 +55,8 @@ func TestSubject(t *testing.T) {
 		"no ID":                        {"user.deleted", `{"id":"jane@example.com"}`, clerk.KindUser, "", true},
 		"no data":                      {"user.deleted", `null`, clerk.KindUser, "", true},
 		"who pays":                     {"subscriptionItem.active", `{` + payerData + `,` + itemData + `}`, clerk.KindOrganization, organizationID, false},
-		"an item that nobody pays":     {"subscriptionItem.active", `{` + itemData + `}`, clerk.KindSubscriptionItem, "csub_item_1", true},
-		"a subscription of nobody":     {"subscription.active", `{"id":"csub_1"}`, clerk.KindSubscription, "csub_1", true},
+		"an item without a payer":      {"subscriptionItem.active", `{` + itemData + `}`, clerk.KindSubscriptionItem, "csub_item_1", true},
+		"a subscription without one":   {"subscription.active", `{"id":"csub_1"}`, clerk.KindSubscription, "csub_1", true},
 		"a type that is not mirrored":  {"session.created", `{"id":"` + userID + `"}`, "", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -140,9 +140,9 @@ func TestProject_namesWhatSyncsSkip(t *testing.T) {
 	g.Expect(status.SkippedCount).To(BeEquivalentTo(2))
 	g.Expect(message()).To(HavePrefix("2 entries of Clerk are skipped"))
 
-	var many []clerkapi.Entry
-	for i := range clerkv1alpha1.MaxSkipped + 5 {
-		many = append(many, clerkapi.Entry{ID: fmt.Sprintf("orgmem_%d", i), Reason: "NoUser"})
+	many := make([]clerkapi.Entry, clerkv1alpha1.MaxSkipped+5)
+	for i := range many {
+		many[i] = clerkapi.Entry{ID: fmt.Sprintf("orgmem_%d", i), Reason: "NoUser"}
 	}
 	status = sync(full, many...)
 	g.Expect(status.Skipped).To(HaveLen(clerkv1alpha1.MaxSkipped))

@@ -67,9 +67,9 @@ func (f *failing) post(eventType string, data map[string]any, want string) {
 func (f *failing) failures() []string {
 	config := &clerkv1alpha1.ClerkInstance{}
 	f.g.Expect(api(f.t).Get(f.t.Context(), client.ObjectKey{Name: f.name}, config)).To(Succeed())
-	var found []string
-	for _, failure := range config.Status.Failures {
-		found = append(found, strings.Join([]string{failure.Type, string(failure.Kind), failure.ID, failure.Reason}, " "))
+	found := make([]string, len(config.Status.Failures))
+	for i, failure := range config.Status.Failures {
+		found[i] = strings.Join([]string{failure.Type, string(failure.Kind), failure.ID, failure.Reason}, " ")
 	}
 	return found
 }
@@ -96,6 +96,13 @@ func TestHandler_namesWhatCannotBeUsed(t *testing.T) {
 	}
 	f.post("user.deleted", map[string]any{"id": "jane@example.com"}, "ignored")
 
+	carried := organization
+	carried.ID = payload.NewID("org")
+	member := payload.Membership{
+		ID: payload.NewID("orgmem"), Role: "org:admin", UserID: user.ID, Organization: carried, CreatedAt: now, UpdatedAt: now,
+	}
+	f.post("organizationMembership.created", member.Data(), "applied")
+
 	item := payload.SubscriptionItem{ID: "csub_item_good", PayerID: organization.ID, Plan: "pro", Status: "active", CreatedAt: now, UpdatedAt: now}
 	subscription := map[string]any{"id": "csub_1", "payer": item.Data()["payer"], "items": []any{
 		map[string]any{"id": "csub/item"}, item.Data(), 7, map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{},
@@ -108,6 +115,7 @@ func TestHandler_namesWhatCannotBeUsed(t *testing.T) {
 		"organizationMembership.updated OrganizationMembership " + membership.ID + " NoUser",
 		"organization.updated Organization " + organization.ID + " PublicMetadataNotStored",
 		"user.deleted   InvalidID",
+		"organizationMembership.created Organization " + carried.ID + " PublicMetadataNotStored",
 		"subscription.updated   InvalidID",
 		"subscription.updated   NoID", "subscription.updated   NoID", "subscription.updated   NoID", "subscription.updated   NoID",
 		"subscription.updated Subscription csub_2 NoPayer",
@@ -117,7 +125,7 @@ func TestHandler_namesWhatCannotBeUsed(t *testing.T) {
 	f.g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(f.name, organization.ID)}, stored)).To(Succeed())
 	f.g.Expect(stored.Spec.Billing.Plan).To(Equal("pro"))
 	f.g.Expect(f.counted()).To(Equal(map[string]float64{
-		"RoleNotStored": 1, "NoUser": 1, "PublicMetadataNotStored": 3, "InvalidID": 2, "NoID": 5, "NoPayer": 1,
+		"RoleNotStored": 1, "NoUser": 1, "PublicMetadataNotStored": 4, "InvalidID": 2, "NoID": 5, "NoPayer": 1,
 	}), "each one counts, named or not")
 }
 

@@ -284,13 +284,27 @@ func (h *Handler) store(
 		}
 	}
 	if event.Subscription != nil {
-		result, err := h.mirror.ApplyBilling(ctx, config.Name, event.Subscription)
-		if invalid := event.Subscription.Invalid; err == nil && result != mirror.Stale && len(invalid) > 0 {
-			logr.FromContextOrDiscard(ctx).Info("Left out items of a subscription that cannot be used", "items", len(invalid))
-			h.failed(config.Name, received, event.Type, clerk.KindSubscriptionItem, invalid)
-		}
-		return string(result), err
+		return h.storeBilling(ctx, config, received, event)
 	}
+	return h.storeObject(ctx, config, received, event)
+}
+
+// storeBilling merges a subscription into what is known of its payer, without the items that cannot be used.
+func (h *Handler) storeBilling(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event,
+) (string, error) {
+	result, err := h.mirror.ApplyBilling(ctx, config.Name, event.Subscription)
+	if invalid := event.Subscription.Invalid; err == nil && result != mirror.Stale && len(invalid) > 0 {
+		logr.FromContextOrDiscard(ctx).Info("Left out items of a subscription that cannot be used", "items", len(invalid))
+		h.failed(config.Name, received, event.Type, clerk.KindSubscriptionItem, invalid)
+	}
+	return string(result), err
+}
+
+// storeObject mirrors a user, an organization or a membership, without what the cluster cannot hold.
+func (h *Handler) storeObject(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event,
+) (string, error) {
 	source := clerk.Source{InstanceName: config.Name, Profile: config.UserProfile()}
 	object := event.Object(source)
 	if len(object.Dropped) > 0 {
@@ -300,11 +314,14 @@ func (h *Handler) store(
 		return h.update(ctx, config, object)
 	}
 	result, err := h.mirror.Apply(ctx, object)
-	if err == nil && result != mirror.Stale {
-		h.failed(config.Name, received, event.Type, object.Kind, dropped(object))
+	if err != nil || result == mirror.Stale {
+		return string(result), err
 	}
-	if err == nil && event.Membership != nil && result != mirror.Stale {
-		err = h.storeOrganization(ctx, event.Membership.OrganizationObject(source))
+	h.failed(config.Name, received, event.Type, object.Kind, dropped(object))
+	if event.Membership != nil {
+		var parts []clerk.Invalid
+		parts, err = h.storeOrganization(ctx, event.Membership.OrganizationObject(source))
+		h.failed(config.Name, received, event.Type, clerk.KindOrganization, parts)
 	}
 	return string(result), err
 }
@@ -367,16 +384,19 @@ func (h *Handler) isWanted(ctx context.Context, config *clerkv1alpha1.ClerkInsta
 
 // storeOrganization mirrors an unknown organization from a membership's event: its own event may never arrive. A stale
 // event is not believed about it, as the organization may be gone, too. That it cannot be stored is no reason to refuse
-// the membership.
-func (h *Handler) storeOrganization(ctx context.Context, organization *clerk.Object) error {
+// the membership, and is returned, as is what of it cannot be.
+func (h *Handler) storeOrganization(ctx context.Context, organization *clerk.Object) ([]clerk.Invalid, error) {
 	if organization == nil {
-		return nil
+		return nil, nil
 	}
-	_, err := h.mirror.ApplyIfMissing(ctx, organization)
+	result, err := h.mirror.ApplyIfMissing(ctx, organization)
 	if refused := new(mirror.RefusedError); errors.As(err, &refused) {
-		return nil
+		return []clerk.Invalid{{ID: organization.ID, Reason: refused.Reason}}, nil
 	}
-	return err
+	if err != nil || result != mirror.Applied {
+		return nil, err
+	}
+	return dropped(organization), nil
 }
 
 // noteEvent records that an event arrived, and how late.
