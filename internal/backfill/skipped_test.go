@@ -41,10 +41,11 @@ func (w *world) expectSkipped(run *Run, want ...clerkv1alpha1.SkippedEntry) {
 // Clerk's schema does not require the user of a membership (clerk/javascript#1735). Such an entry is there all the same.
 func TestFull_skipsAMembershipWithoutItsUser(t *testing.T) {
 	w := newWorld(t)
-	acme := w.tenant(2)
+	acme := w.tenant(3)
 	w.full()
 	w.clerk.Subscribe(acme.ID, "pro")
 	w.clerk.DeleteUser(acme.users[0].ID)
+	w.Expect(w.clerk.RemoveMember(acme.memberships[2].ID)).To(Succeed())
 	id := acme.memberships[1].ID
 	w.clerk.Inject(clerkfake.Fault{Edit: clerkfake.Without("public_user_data", id)})
 	for range 2 {
@@ -52,7 +53,7 @@ func TestFull_skipsAMembershipWithoutItsUser(t *testing.T) {
 		w.Expect(run.Outcome().Unlisted).To(BeZero())
 		w.expectSkipped(run, skippedEntry(clerk.KindMembership, id, "NoUser"))
 		w.states(stored, id, acme.users[1].ID)
-		w.states(deleted, acme.users[0].ID)
+		w.states(deleted, acme.users[0].ID, acme.memberships[2].ID) // the listing is whole
 	}
 	w.Expect(w.planOf(acme.ID)).To(Equal("pro"))
 	w.clerk.ClearFaults()
