@@ -143,7 +143,7 @@ func decodeUnknown(event *Event, data json.RawMessage) {
 		event.User, err = DecodeUser(data)
 	case KindOrganization:
 		event.Organization, err = DecodeOrganization(data)
-	case KindMembership:
+	default:
 		event.Recheck = have.ID
 	}
 	event.UpdateOnly = err == nil && event.Recheck == ""

@@ -79,7 +79,7 @@ func TestApplyBilling_usersHavePlansToo(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	_, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	_, err = m.ApplyBilling(t.Context(), "default", subscribed(u.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 10))
 	g.Expect(err).NotTo(HaveOccurred())

@@ -107,7 +107,7 @@ func (m *Mirror) List(ctx context.Context, kind clerk.Kind, instanceName string)
 		var list clerkv1alpha1.ClerkOrganizationList
 		err = m.client.List(ctx, &list, options...)
 		objects = pointers[clerkv1alpha1.ClerkOrganization](list.Items)
-	case clerk.KindMembership:
+	default:
 		var list clerkv1alpha1.ClerkOrganizationMembershipList
 		err = m.client.List(ctx, &list, options...)
 		objects = pointers[clerkv1alpha1.ClerkOrganizationMembership](list.Items)

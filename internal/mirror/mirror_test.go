@@ -64,12 +64,12 @@ var start = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 func at(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 
 // userEvent is a user's state at a time, in an event of a time.
-func userEvent(g Gomega, instanceName string, u payload.User, eventTime time.Time) *clerk.Object {
+func userEvent(g Gomega, u payload.User, eventTime time.Time) *clerk.Object {
 	body, err := json.Marshal(map[string]any{"type": "user.updated", "timestamp": eventTime.UnixMilli(), "data": u.Data()})
 	g.Expect(err).NotTo(HaveOccurred())
 	event, err := clerk.Decode(body)
 	g.Expect(err).NotTo(HaveOccurred())
-	return event.Object(clerk.Source{InstanceName: instanceName})
+	return event.Object(clerk.Source{InstanceName: "default"})
 }
 
 func stored(g Gomega, id string) *clerkv1alpha1.ClerkUser {
@@ -95,7 +95,7 @@ func TestApply_theNewestStateWinsInEveryOrder(t *testing.T) {
 				if i > newest {
 					want, newest = mirror.Applied, i
 				}
-				result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(versions[i][1])))
+				result, err := m.Apply(t.Context(), userEvent(g, u, at(versions[i][1])))
 				g.Expect(err).NotTo(HaveOccurred())
 				g.Expect(result).To(Equal(want), "version %d", i)
 			}
@@ -112,11 +112,11 @@ func TestApply_theSameStateWritesNothing(t *testing.T) {
 		ID: payload.NewID("user"), Email: "a@example.com", CreatedAt: at(0), UpdatedAt: at(1),
 		PublicMetadata: map[string]any{"plan": "pro", "seats": 3, "nested": map[string]any{"b": []any{1, 2}, "a": nil}},
 	}
-	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	result, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(result).To(Equal(mirror.Applied))
 	before := stored(g, u.ID)
-	result, err = m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	result, err = m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(result).To(Equal(mirror.Unchanged))
 	g.Expect(stored(g, u.ID)).To(Equal(before))
@@ -126,10 +126,10 @@ func TestApply_whatClerkNoLongerSaysGoes(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), Email: "a@example.com", Username: "ann", CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	_, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	u.Email, u.Username, u.UpdatedAt = "", "", at(2)
-	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(2)))
+	_, err = m.Apply(t.Context(), userEvent(g, u, at(2)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(stored(g, u.ID).Spec.Email).To(BeEmpty())
 	g.Expect(stored(g, u.ID).Spec.Username).To(BeEmpty())
@@ -139,12 +139,12 @@ func TestApply_refusesToMergeTwoIDs(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), FirstName: "mine", CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	_, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	sameName := u
 	sameName.ID = "user_" + flipCase(u.ID[len("user_"):])
 	sameName.FirstName, sameName.UpdatedAt = "theirs", at(9)
-	o := userEvent(g, "default", sameName, at(9))
+	o := userEvent(g, sameName, at(9))
 	_, err = m.Apply(t.Context(), o)
 	g.Expect(err).To(BeAssignableToTypeOf(&mirror.RefusedError{}))
 	g.Expect(err).To(HaveField("Reason", mirror.ReasonNameTaken))
@@ -214,7 +214,7 @@ func TestDelete_remembersAndIsIdempotent(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	_, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	for i, want := range []mirror.Result{mirror.Applied, mirror.Unchanged} {
 		result, err := m.Delete(t.Context(), "default", u.ID, at(2+i))
@@ -226,7 +226,7 @@ func TestDelete_remembersAndIsIdempotent(t *testing.T) {
 	g.Expect(api.Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName("default", u.ID)}, tombstone)).To(Succeed())
 	g.Expect(tombstone.Spec.DeletedAt.Time).To(BeTemporally("==", at(2)))
 	u.UpdatedAt = at(100)
-	result, err := m.Apply(t.Context(), userEvent(g, "default", u, at(100)))
+	result, err := m.Apply(t.Context(), userEvent(g, u, at(100)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(result).To(Equal(mirror.Stale))
 }
@@ -235,13 +235,13 @@ func TestApply_anObjectOnItsWayOutIsTriedAgain(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
-	_, err := m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	_, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(api.Delete(t.Context(), stored(g, u.ID))).To(Succeed()) // by hand: Clerk still has the user
-	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(1)))
+	_, err = m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).To(MatchError(mirror.ErrTerminating), "the same again")
 	u.UpdatedAt = at(2)
-	_, err = m.Apply(t.Context(), userEvent(g, "default", u, at(2)))
+	_, err = m.Apply(t.Context(), userEvent(g, u, at(2)))
 	g.Expect(err).To(MatchError(mirror.ErrTerminating))
 }
 
@@ -269,7 +269,7 @@ func TestMirror_writesOnceForAnEvent(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		return counted.writes
 	}
-	apply := func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, "default", u, at(1))) }
+	apply := func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, u, at(1))) }
 	remove := func() (mirror.Result, error) { return m.Delete(t.Context(), "default", u.ID, at(2)) }
 	g.Expect(writes(apply)).To(Equal(1), "created")
 	g.Expect(writes(apply)).To(Equal(0), "told again")
@@ -286,7 +286,7 @@ func TestMirror_anAdmissionPolicyIsNoReasonToForget(t *testing.T) {
 	refuse(t, g, u.ID)
 	m := mirror.New(api, api)
 	for name, write := range map[string]func() (mirror.Result, error){
-		"a state":    func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, "default", u, at(1))) },
+		"a state":    func() (mirror.Result, error) { return m.Apply(t.Context(), userEvent(g, u, at(1))) },
 		"a deletion": func() (mirror.Result, error) { return m.Delete(t.Context(), "default", u.ID, at(2)) },
 	} {
 		_, err := write()
