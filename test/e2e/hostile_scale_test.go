@@ -232,7 +232,7 @@ func TestHostileNamespace_doesNotCostItsOwnerThePlace(t *testing.T) {
 	w := newWorld(t)
 	organizations, ids := w.organizationsBy(payload.NewID("user"), 2)
 	mirrored := &clerkv1alpha1.ClerkOrganization{}
-	mirrored.Spec.OrganizationID, mirrored.Spec.Slug = ids[0], organizations[0].Slug
+	mirrored.Spec.InstanceName, mirrored.Spec.OrganizationID, mirrored.Spec.Slug = w.instanceName, ids[0], organizations[0].Slug
 	w.create(namespaceObject(tenant.NamespaceName("e2e-", mirrored)))
 	w.class(ids, func(class *clerkv1alpha1.ClerkTenantClass) { class.Spec.MaxTenants = new(int32(1)) })
 	w.happen("organization.created", organizations[0].Data())

@@ -130,16 +130,14 @@ func TestForeignNamespace_isLeftAloneAndWaitedFor(t *testing.T) {
 		labels func(organizationID string) map[string]string
 	}{
 		{"a namespace of somebody else", func(string) map[string]string { return nil }},
-		{"one that claims to be the organization's", func(id string) map[string]string {
-			return map[string]string{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy, clerkv1alpha1.LabelOrganizationID: id}
-		}},
+		{"one that claims to be the organization's", managed},
 	} {
 		t.Run(tc.about, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			o := w.newOrganization("foreign")
 			mirrored := &clerkv1alpha1.ClerkOrganization{}
-			mirrored.Spec.OrganizationID, mirrored.Spec.Slug = o.ID, o.Slug
+			mirrored.Spec.InstanceName, mirrored.Spec.OrganizationID, mirrored.Spec.Slug = w.instanceName, o.ID, o.Slug
 			foreign := namespaceObject(tenant.NamespaceName("e2e-", mirrored))
 			foreign.Labels = tc.labels(o.ID)
 			w.create(foreign)

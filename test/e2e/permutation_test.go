@@ -342,9 +342,18 @@ func (p *permutations) clear() {
 		p.Expect(suite.client.DeleteAllOf(ctx, kind, ours)).To(Succeed())
 	}
 	p.Eventually(func() (int, error) {
-		var left corev1.NamespaceList
+		var left clerkv1alpha1.ClerkOrganizationList
 		err := suite.client.List(ctx, &left, ours)
 		return len(left.Items), err
+	}).WithTimeout(5*time.Minute).Should(BeZero(), "organizations that are deleted here keep their namespaces")
+	var namespaces corev1.NamespaceList
+	p.Expect(suite.client.List(ctx, &namespaces, ours)).To(Succeed())
+	for i := range namespaces.Items {
+		p.Expect(client.IgnoreNotFound(suite.client.Delete(ctx, &namespaces.Items[i]))).To(Succeed())
+	}
+	p.Eventually(func() (int, error) {
+		err := suite.client.List(ctx, &namespaces, ours)
+		return len(namespaces.Items), err
 	}).WithTimeout(5*time.Minute).Should(BeZero(), "namespaces of deleted organizations")
 }
 

@@ -122,12 +122,10 @@ func troubles() []*trial {
 func TestSync_takesNothingAwayWhenClerkFails(t *testing.T) {
 	t.Parallel()
 	trials := troubles()
-	w, teams := newWorld(t), make([]*team, 0, len(trials))
 	for _, tr := range trials {
 		tr.begin(t)
-		teams = append(teams, tr.team)
+		tr.provide(tr.team)
 	}
-	w.provide(teams...)
 	for _, tr := range trials {
 		tr.suffer()
 	}
@@ -174,7 +172,7 @@ func TestSync_takesNothingAwayWhenItsKeyIsRefused(t *testing.T) {
 	w := newWorld(t)
 	tr := &trial{about: "401", faults: []clerkfake.Fault{{Status: http.StatusUnauthorized}}}
 	tr.begin(t)
-	w.provide(tr.team)
+	tr.provide(tr.team)
 	tr.suffer()
 	tr.becomes(clerkv1alpha1.ConditionSynced, metav1.ConditionFalse, clerkv1alpha1.ReasonSecretKeyRefused)
 	w.Eventually(stored(w, tr.instance)).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonSecretKeyRefused))
