@@ -35,7 +35,7 @@ const (
 // with 404. A membership has no such GET. It is gone when its organization or its user is; or when its user's membership
 // of the organization, asked for by both, is not this one, and the organization's own listing lacks it and has as many
 // memberships as the organization says that it has members. What Clerk says in a way that cannot be used proves nothing, and is
-// passed over.
+// skipped.
 type prover struct {
 	api *clerkapi.Client
 	// listsWork says that the sync's other listings had something in them, which a broken server's might not. It has to do

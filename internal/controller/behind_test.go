@@ -86,7 +86,7 @@ func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
 	g.Expect(needed(foreign)).To(BeFalse())
 }
 
-// A label that somebody removed is put back; one that names another owner says that the namespace is that owner's now.
+// A label that was removed is put back; one that names another owner says that the namespace is that owner's now.
 func TestIsAnothers_goesByInstanceAndID(t *testing.T) {
 	o := &clerkv1alpha1.ClerkOrganization{}
 	o.Spec.InstanceName, o.Spec.OrganizationID = "default", "org_1"
@@ -118,12 +118,12 @@ func TestTellOfInstances(t *testing.T) {
 		instances []clerkv1alpha1.ClerkInstance
 		want      metav1.ConditionStatus
 	}{
-		"no instance":             {&clerkv1alpha1.ClerkTenantClassSelector{}, nil, metav1.ConditionTrue},
-		"one instance":            {&clerkv1alpha1.ClerkTenantClassSelector{}, two[:1], metav1.ConditionTrue},
-		"several":                 {&clerkv1alpha1.ClerkTenantClassSelector{}, two, metav1.ConditionFalse},
-		"several, listed IDs":     {&clerkv1alpha1.ClerkTenantClassSelector{OrganizationIDs: []string{"org_1"}}, two, metav1.ConditionFalse},
-		"several, one is named":   {&clerkv1alpha1.ClerkTenantClassSelector{InstanceNames: []string{"default"}}, two, metav1.ConditionTrue},
-		"several, selects nobody": {nil, two, metav1.ConditionTrue},
+		"no instance":              {&clerkv1alpha1.ClerkTenantClassSelector{}, nil, metav1.ConditionTrue},
+		"one instance":             {&clerkv1alpha1.ClerkTenantClassSelector{}, two[:1], metav1.ConditionTrue},
+		"several":                  {&clerkv1alpha1.ClerkTenantClassSelector{}, two, metav1.ConditionFalse},
+		"several, listed IDs":      {&clerkv1alpha1.ClerkTenantClassSelector{OrganizationIDs: []string{"org_1"}}, two, metav1.ConditionFalse},
+		"several, one is named":    {&clerkv1alpha1.ClerkTenantClassSelector{InstanceNames: []string{"default"}}, two, metav1.ConditionTrue},
+		"several, selects nothing": {nil, two, metav1.ConditionTrue},
 	} {
 		g, class := NewWithT(t), &clerkv1alpha1.ClerkTenantClass{}
 		class.Spec.Selector = tc.selector

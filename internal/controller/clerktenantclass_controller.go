@@ -206,8 +206,8 @@ func tellOfTenants(class *clerkv1alpha1.ClerkTenantClass, owners []owner) {
 	}
 }
 
-// tellOfInstances says whether a class leaves open which of several instances it is for. Each instance's signing secret can
-// then make tenants of the class, the least trusted one's, too.
+// tellOfInstances sets the condition that reports whether a class leaves open which of several instances it is for. Each
+// instance's signing secret can then make tenants of the class, the least trusted one's, too.
 func tellOfInstances(class *clerkv1alpha1.ClerkTenantClass, instances []clerkv1alpha1.ClerkInstance) {
 	set := func(status metav1.ConditionStatus, reason, message string) {
 		setCondition(class, clerkv1alpha1.ConditionInstancesSpecified, status, reason, message)

@@ -169,7 +169,7 @@ func madeFor(namespace *corev1.Namespace, o owner) bool {
 		isLabelled(namespace, tenant.Labels(o)) && namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
 }
 
-// isAnothers says whether a namespace's labels name another owner than this one. A label that somebody removed names nobody.
+// isAnothers reports whether a namespace's labels name another owner than this one. A label that is missing names none.
 func isAnothers(namespace *corev1.Namespace, o owner) bool {
 	wanted, labels := tenant.Labels(o), namespace.Labels
 	for _, label := range []string{clerkv1alpha1.LabelInstance, clerkv1alpha1.LabelOrganizationID, clerkv1alpha1.LabelUserID} {

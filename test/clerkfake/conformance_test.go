@@ -20,14 +20,10 @@ import (
 	"github.com/clerk-operator/clerk-operator/test/clerkfake"
 )
 
-// document reads a document of Clerk's. They are not ours to ship, so CLERK_OPENAPI_DIR names their folder.
+// document reads a document of Clerk's.
 func document(t *testing.T, name string) []byte {
 	t.Helper()
-	folder := os.Getenv("CLERK_OPENAPI_DIR")
-	if folder == "" {
-		t.Skipf("CLERK_OPENAPI_DIR does not name the folder with Clerk's %s", name)
-	}
-	content, err := os.ReadFile(filepath.Join(folder, name))
+	content, err := os.ReadFile(filepath.Join("..", "openapi", name))
 	if err != nil {
 		t.Fatal(err)
 	}
