@@ -251,7 +251,7 @@ func expectSingleObjects(t *testing.T, g Gomega, client *Client, user clerkfake.
 	t.Helper()
 	gotUser, readAt, err := client.User(t.Context(), user.ID)
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(gotUser).To(SatisfyAll(HaveField("ID", user.ID), HaveField("Banned", BeEquivalentTo(true))))
+	g.Expect(gotUser).To(SatisfyAll(HaveField("ID", user.ID), HaveField("Banned", HaveValue(BeEquivalentTo(true)))))
 	g.Expect(readAt).To(BeTemporally("~", time.Now(), time.Minute))
 	gotOrganization, readAt, members, err := client.Organization(t.Context(), organization.ID)
 	g.Expect(err).NotTo(HaveOccurred())
