@@ -255,6 +255,7 @@ func condition(status, kind, name, conditionType string) state {
 // namespaceOf is the name that the operator gives the namespace of the demo's organization.
 func namespaceOf(organizationID string) string {
 	organization := &clerkv1alpha1.ClerkOrganization{}
+	organization.Spec.InstanceName = clerkv1alpha1.DefaultInstanceName
 	organization.Spec.OrganizationID, organization.Spec.Slug = organizationID, "acme"
 	return tenant.NamespaceName("org-", organization)
 }
