@@ -124,7 +124,7 @@ func (t *tenancy) findNamespace(ctx context.Context, o owner) (*corev1.Namespace
 	return &namespace, nil
 }
 
-// relinquish takes back what an owner gives in a namespace that was its own and whose labels name another owner now: that one
+// relinquish revokes what an owner gives in a namespace that was its own and whose labels name another owner now: that one
 // has bindings of its own, which say so, and until it has nothing else would take this access away.
 func (t *tenancy) relinquish(ctx context.Context, o owner, namespace string) error {
 	var bindings rbacv1.RoleBindingList

@@ -326,7 +326,7 @@ func (m *Mirror) Tombstone(ctx context.Context, instanceName, id string) (*clerk
 	return TombstoneOf(ctx, m.client, instanceName, id)
 }
 
-// Deleted says whether any of an instance's IDs has a tombstone.
+// Deleted reports whether any of an instance's IDs has a tombstone.
 func Deleted(ctx context.Context, reader client.Reader, instanceName string, ids ...string) (bool, error) {
 	tombstone, err := TombstoneOf(ctx, reader, instanceName, ids...)
 	return tombstone != nil, err

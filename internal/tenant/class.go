@@ -20,7 +20,7 @@ func compareClasses(a, b *clerkv1alpha1.ClerkTenantClass) int {
 	)
 }
 
-// lists says whether a selector's lists of instances and of organizations, as far as it has them, hold an owner.
+// lists reports whether a selector's lists of instances and of organizations, as far as it has them, hold an owner.
 func lists(selector *clerkv1alpha1.ClerkTenantClassSelector, owner Owner) bool {
 	if selector == nil {
 		return false
@@ -29,5 +29,5 @@ func lists(selector *clerkv1alpha1.ClerkTenantClassSelector, owner Owner) bool {
 		contains(selector.OrganizationIDs, owner.GetClerkID())
 }
 
-// contains says whether a list that selects everything where it is empty has an item.
+// contains reports whether a list that selects everything where it is empty has an item.
 func contains(list []string, item string) bool { return len(list) == 0 || slices.Contains(list, item) }

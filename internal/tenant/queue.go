@@ -10,7 +10,7 @@ import (
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
-// Creator is who places in a class are charged to. An ID alone is nobody: each instance has users of its own.
+// Creator is who places in a class are charged to. An ID alone does not identify one: each instance has users of its own.
 type Creator struct {
 	// InstanceName is the name of the ClerkInstance.
 	InstanceName string

@@ -47,7 +47,7 @@ func TestAdoption_takesTwoKeysAndRetains(t *testing.T) {
 	w.annotate(existing, clerkv1alpha1.AnnotationAdoptBy, o.ID)
 	w.annotate(w.organizationObject(o.ID), "example.com/look", "once") // sooner than it would by itself
 	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(HaveField("Status.Conditions", ContainElement(
-		HaveField("Message", ContainSubstring("clerk-operator.dev/adopt-by=default/"+o.ID)))), "an ID alone is nobody's")
+		HaveField("Message", ContainSubstring("clerk-operator.dev/adopt-by=default/"+o.ID)))), "an ID alone does not identify an owner")
 	w.Expect(get(w, existing).Labels).NotTo(HaveKey(clerkv1alpha1.LabelOrganizationID))
 
 	w.annotate(existing, clerkv1alpha1.AnnotationAdoptBy, w.key(o))

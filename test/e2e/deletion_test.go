@@ -96,7 +96,7 @@ func TestDeletion_byHandTakesAccess(t *testing.T) {
 
 }
 
-// Nobody but Clerk says that the data of an organization may go, however long the grace would be: the object goes at once, and
+// Only Clerk's word deletes the data of an organization, however long the grace period would be: the object goes at once, and
 // its next event finds the namespace.
 func TestDeletion_byHandKeepsTheData(t *testing.T) {
 	for _, grace := range []time.Duration{0, 720 * time.Hour} {
@@ -123,7 +123,7 @@ func TestDeletion_byHandKeepsTheData(t *testing.T) {
 	}
 }
 
-// The grace counts from Clerk's word, not from a deletion that somebody began long before.
+// The grace period counts from Clerk's word, not from a deletion that began long before.
 func TestDeletion_theGraceBeginsWithClerksWord(t *testing.T) {
 	w := newWorld(t)
 	o, namespace := w.tenant("word", func(class *clerkv1alpha1.ClerkTenantClass) {

@@ -160,13 +160,13 @@ func TestInstances_aTenantMovesByHand(t *testing.T) {
 	target.Expect(target.bindings(namespace)()).To(Equal(map[string][]string{"edit": {"clerk:" + grace.ID}}))
 }
 
-// Whoever relabels a tenant's namespace must not take away what takes access away.
-func TestInstances_aRelabelledTenantGivesNobodyAccess(t *testing.T) {
+// A namespace that is relabelled must not keep access that nothing takes away any more.
+func TestInstances_aRelabelledTenantGivesNoAccess(t *testing.T) {
 	w := newWorld(t)
 	o, namespace := w.tenant("relabelled")
 	u := w.memberOf(o, namespace)
 	restart := w.withoutManager()
-	w.kubectl("label", "--overwrite", "namespace", namespace, "clerk-operator.dev/instance=nobody")
+	w.kubectl("label", "--overwrite", "namespace", namespace, "clerk-operator.dev/instance=none")
 	restart()
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(none))
 	w.happen("organization.deleted", payload.Deleted("organization", o.ID))
@@ -182,7 +182,7 @@ func TestInstances_aRelabelledTenantGivesNobodyAccess(t *testing.T) {
 	w.Eventually(w.level(u.ID, namespace)).Should(Equal(admin))
 }
 
-// A class that names no instance makes tenants for whoever has the signing secret of any.
+// A class that names no instance makes tenants for the holder of any instance's signing secret.
 func TestClass_saysThatItIsForSeveralInstances(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
 	instance := other.ownInstance()
