@@ -77,7 +77,8 @@ func (r *Run) pass(ctx context.Context, kind clerk.Kind, id string, err error) e
 		r.skip(ctx, skippedEntry(kind, id, refused.Reason))
 		return nil
 	case isRejection(err) && r.reject(id):
-		log.FromContext(ctx).Info("The API server rejected an object", "id", id, "reason", err.Error())
+		// Not the rejection's own words, which can quote the object.
+		log.FromContext(ctx).Info("The API server rejected an object", "id", id, "reason", apierrors.ReasonForError(err))
 		r.skip(ctx, skippedEntry(kind, id, reasonRejected))
 		return nil
 	}

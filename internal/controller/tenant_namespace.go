@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -166,27 +167,19 @@ func (t *tenancy) findUnrecorded(
 // may write. The UID in the annotation may be another one: that of the owner before it was restored from a backup.
 func madeFor(namespace *corev1.Namespace, o owner) bool {
 	return (tenant.CanBeNamed(namespace.Name, o) || isAdopted(namespace, o) && !tenant.IsPlatform(namespace.Name)) &&
-		isLabelled(namespace, tenant.Labels(o)) && namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
+		labels.SelectorFromSet(tenant.Labels(o)).Matches(labels.Set(namespace.Labels)) &&
+		namespace.Annotations[clerkv1alpha1.AnnotationOwnerUID] != ""
 }
 
 // isAnothers reports whether a namespace's labels name another owner than this one. A label that is missing names none.
 func isAnothers(namespace *corev1.Namespace, o owner) bool {
-	wanted, labels := tenant.Labels(o), namespace.Labels
+	wanted := tenant.Labels(o)
 	for _, label := range []string{clerkv1alpha1.LabelInstance, clerkv1alpha1.LabelOrganizationID, clerkv1alpha1.LabelUserID} {
-		if labels[label] != "" && labels[label] != wanted[label] {
+		if is := namespace.Labels[label]; is != "" && is != wanted[label] {
 			return true
 		}
 	}
 	return false
-}
-
-func isLabelled(o client.Object, wanted map[string]string) bool {
-	for key, value := range wanted {
-		if o.GetLabels()[key] != value {
-			return false
-		}
-	}
-	return true
 }
 
 // isAdopted says whether a namespace agrees to be an owner's.

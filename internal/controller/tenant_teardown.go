@@ -100,11 +100,8 @@ func (t *tenancy) disconnect(ctx context.Context, o owner) (namespace *corev1.Na
 	if err != nil || namespace == nil {
 		return nil, false, err
 	}
-	left, err := t.removeBindings(ctx, o, namespace.Name)
-	if err != nil || left {
-		return namespace, true, err
-	}
-	return namespace, false, nil
+	again, err = t.removeBindings(ctx, o, namespace.Name)
+	return namespace, again, err
 }
 
 // findCreated finds what was created just before a deletion and the cache may not have seen yet. Where users get no

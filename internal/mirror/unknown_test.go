@@ -161,6 +161,6 @@ func TestRequestResync_marksWhatIsThereByThen(t *testing.T) {
 	behind := mirror.New(cached{Client: api, membership: old.(*clerkv1alpha1.ClerkOrganizationMembership)}, api)
 	g.Expect(behind.RequestResync(t.Context(), "default", idOf(data), at(9))).To(Equal(mirror.Ignored), "gone")
 	apply(g, listed(g, clerk.KindMembership, "default", data, at(6)))
-	g.Expect(behind.RequestResync(t.Context(), "default", idOf(data), at(9))).To(Equal(mirror.Applied), "made anew")
+	g.Expect(behind.RequestResync(t.Context(), "default", idOf(data), at(9))).To(Equal(mirror.Applied), "recreated")
 	g.Expect(object(g, clerk.KindMembership, idOf(data)).GetAnnotations()).To(HaveKey(clerkv1alpha1.AnnotationResyncRequestedAt))
 }

@@ -94,6 +94,8 @@ func TestHandler_namesWhatCannotBeUsed(t *testing.T) {
 		organization.UpdatedAt = organization.UpdatedAt.Add(time.Second)
 		f.post("organization.updated", organization.Data(), "applied")
 	}
+	organization.UpdatedAt = organization.UpdatedAt.Add(time.Second)
+	f.post("organization.archived", organization.Data(), "applied") // a type that is unknown
 	f.post("user.deleted", map[string]any{"id": "jane@example.com"}, "ignored")
 
 	carried := organization
@@ -114,6 +116,7 @@ func TestHandler_namesWhatCannotBeUsed(t *testing.T) {
 		"organizationMembership.created OrganizationMembership " + membership.ID + " RoleNotStored",
 		"organizationMembership.updated OrganizationMembership " + membership.ID + " NoUser",
 		"organization.updated Organization " + organization.ID + " PublicMetadataNotStored",
+		"organization.archived Organization " + organization.ID + " PublicMetadataNotStored",
 		"user.deleted   InvalidID",
 		"organizationMembership.created Organization " + carried.ID + " PublicMetadataNotStored",
 		"subscription.updated   InvalidID",
@@ -125,7 +128,7 @@ func TestHandler_namesWhatCannotBeUsed(t *testing.T) {
 	f.g.Expect(api(t).Get(t.Context(), client.ObjectKey{Name: clerk.ObjectName(f.name, organization.ID)}, stored)).To(Succeed())
 	f.g.Expect(stored.Spec.Billing.Plan).To(Equal("pro"))
 	f.g.Expect(f.counted()).To(Equal(map[string]float64{
-		"RoleNotStored": 1, "NoUser": 1, "PublicMetadataNotStored": 4, "InvalidID": 2, "NoID": 5, "NoPayer": 1,
+		"RoleNotStored": 1, "NoUser": 1, "PublicMetadataNotStored": 5, "InvalidID": 2, "NoID": 5, "NoPayer": 1,
 	}), "each one counts, named or not")
 }
 

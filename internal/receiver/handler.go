@@ -310,11 +310,8 @@ func (h *Handler) storeObject(
 	if len(object.Dropped) > 0 {
 		logr.FromContextOrDiscard(ctx).Info("Left out what the cluster could not hold", "id", object.ID, "fields", object.Dropped)
 	}
-	if event.UpdateOnly {
-		return h.update(ctx, config, object)
-	}
-	result, err := h.mirror.Apply(ctx, object)
-	if err != nil || result == mirror.Stale {
+	result, err := h.apply(ctx, config, event, object)
+	if err != nil || result == mirror.Stale || result == mirror.Ignored {
 		return string(result), err
 	}
 	h.failed(config.Name, received, event.Type, object.Kind, dropped(object))
@@ -326,18 +323,21 @@ func (h *Handler) storeObject(
 	return string(result), err
 }
 
-// update stores the state that an event of an unknown type carries of what is mirrored. With a Backend API that is read
-// again, too: what the type says beyond the state is not known.
-func (h *Handler) update(ctx context.Context, config *clerkv1alpha1.ClerkInstance, object *clerk.Object) (string, error) {
-	if config.HasBackendAPI() {
+// apply stores an object. What an event of an unknown type carries is also read from Clerk again where there is a Backend
+// API: what the type says beyond the state is not known.
+func (h *Handler) apply(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, event *clerk.Event, object *clerk.Object,
+) (mirror.Result, error) {
+	rechecks := event.UpdateOnly && config.HasBackendAPI()
+	if rechecks {
 		object.RequestResync()
 	}
 	result, err := h.mirror.Apply(ctx, object)
-	if err == nil && result == mirror.Ignored && config.HasBackendAPI() {
+	if err == nil && rechecks && result == mirror.Ignored {
 		// There is nothing to mark. A failure makes the next sync a full one, which reads what is missing here.
-		return "", &mirror.RefusedError{Reason: reasonUnknownEventType}
+		err = &mirror.RefusedError{Reason: reasonUnknownEventType}
 	}
-	return string(result), err
+	return result, err
 }
 
 // recheck has a membership read from Clerk that an event of an unknown type is about.
