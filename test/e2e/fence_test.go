@@ -35,10 +35,10 @@ import (
 // Who refuses a request: RBAC, or an admission policy by its name in config/policy.
 const (
 	byRBAC         = "RBAC"
-	byWrites       = "fence-writes"
-	byBindings     = "fence-bindings"
-	byNamespaces   = "fence-namespaces"
-	bySecrets      = "fence-secrets"
+	byWrites       = "restrict-writes"
+	byBindings     = "restrict-bindings"
+	byNamespaces   = "restrict-namespaces"
+	bySecrets      = "restrict-secrets"
 	byMirror       = "protect-mirror"
 	byTenants      = "protect-tenants"
 	byProtectedNS  = "protect-namespaces"
