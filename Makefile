@@ -47,7 +47,7 @@ undeploy: ## Remove the operator from kubectl's cluster, and keep the CRDs, the 
 
 .PHONY: run
 run: build ## Run the manager on this machine against kubectl's cluster.
-	bin/manager --metrics-bind-address=0
+	bin/manager --metrics-bind-address=0 --require-policies=false
 
 ##@ Build
 

@@ -445,8 +445,8 @@ type SkippedEntry struct {
 // ClerkInstanceStatus is what the operator knows of the instance.
 // +kubebuilder:validation:MinProperties=1
 type ClerkInstanceStatus struct {
-	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady, and with a backendAPI
-	// BackendAPIReady, Synced, Fresh and PruneHeld.
+	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady, PoliciesEnforced, and with a
+	// backendAPI BackendAPIReady, Synced, Fresh and PruneHeld.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

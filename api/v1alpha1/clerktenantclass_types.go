@@ -291,7 +291,7 @@ type ClerkTenantClassDeletion struct {
 // +kubebuilder:validation:MinProperties=1
 type ClerkTenantClassStatus struct {
 	// conditions tell the state of the class. Known types: Ready, TenantsReady,
-	// InstancesSpecified.
+	// InstancesSpecified, PoliciesEnforced.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

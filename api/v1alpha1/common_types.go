@@ -84,6 +84,9 @@ const (
 	// ConditionInstancesSpecified on a ClerkTenantClass is False when there are several ClerkInstances and the class does not
 	// name those that it is for. It is no part of Ready.
 	ConditionInstancesSpecified = "InstancesSpecified"
+	// ConditionPoliciesEnforced on a ClerkInstance and a ClerkTenantClass is True when every admission policy of
+	// config/policy refuses what it is probed with. It is no part of Ready.
+	ConditionPoliciesEnforced = "PoliciesEnforced"
 	// ConditionSigningSecretsReady on a ClerkInstance is True when every listed signing secret can be used.
 	ConditionSigningSecretsReady = "SigningSecretsReady"
 	// ConditionBackendAPIReady on a ClerkInstance is True when Clerk answers the Backend API's key, and the key is of the
@@ -134,6 +137,9 @@ const (
 	ReasonObserving = "Observing"
 	// ReasonProtected says that an annotation keeps the namespace from being deleted.
 	ReasonProtected = "Protected"
+	// ReasonPoliciesNotEnforced says that the tenant is given nothing new, since the operator's admission policies are not in
+	// force.
+	ReasonPoliciesNotEnforced = "PoliciesNotEnforced"
 	// ReasonAdoptionRefused says that the namespace that the tenant is to adopt does not exist or does not agree.
 	ReasonAdoptionRefused = "AdoptionRefused"
 	// ReasonNamespaceConflict says that a namespace with the wanted name exists and is not proven to be this
@@ -228,6 +234,16 @@ const (
 	ReasonNothingHeld = "NothingHeld"
 	// ReasonTooManyDeletions says that more objects of a kind are gone than one sync may delete.
 	ReasonTooManyDeletions = "TooManyDeletions"
+)
+
+// Reasons of PoliciesEnforced.
+const (
+	// ReasonEnforced says that every admission policy refused what it was probed with.
+	ReasonEnforced = "Enforced"
+	// ReasonNotEnforced says that some admission policy did not; the message says which one and what it let through.
+	ReasonNotEnforced = "NotEnforced"
+	// ReasonProbesUnanswered says that the API server has not answered the probes for too long.
+	ReasonProbesUnanswered = "ProbesUnanswered"
 )
 
 // Reasons of a ClerkTenantClass's and a ClerkTombstone's Ready.

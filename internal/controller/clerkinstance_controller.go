@@ -42,6 +42,7 @@ func (r *ClerkInstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&clerkv1alpha1.ClerkInstance{}, builder.WithPredicates(predicate.Or(specChanged(), changed(backendOfInstance)))).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.secretToInstances),
 			builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
+		WatchesRawSource(r.gate.onChange(r.allInstances)).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }
@@ -80,6 +81,7 @@ func (r *ClerkInstanceReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, err
 	}
 	config.Status.ObservedGeneration = config.Generation
+	r.gate.tell(config)
 	config.Status.WebhookPath = clerkv1alpha1.WebhookPath + "/" + config.Name
 	if err := r.count(ctx, config); err != nil {
 		return ctrl.Result{}, err

@@ -45,6 +45,7 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&clerkv1alpha1.ClerkUser{}, tenantsOfClass()).
 		Watches(&clerkv1alpha1.ClerkInstance{}, handler.EnqueueRequestsFromMapFunc(r.allClasses),
 			builder.WithPredicates(changed(func(client.Object) any { return nil }))). // how many there are
+		WatchesRawSource(r.gate.onChange(r.allClasses)).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }
@@ -126,6 +127,7 @@ func (r *ClerkTenantClassReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	before := class.DeepCopy()
 	defer func() { result, err = r.finish(ctx, before, class, result, err) }()
 	class.Status.ObservedGeneration = class.Generation
+	r.gate.tell(class)
 	owners, err := r.owners(ctx, class.TenantKind())
 	if err != nil {
 		return ctrl.Result{}, err

@@ -119,7 +119,7 @@ func (r *ClerkUserReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 // waits are why a user may have no namespace with nothing being wrong with the user: NamespaceReady and AccessReady tell.
 var waits = []string{
 	clerkv1alpha1.ReasonPending, clerkv1alpha1.ReasonObserving, clerkv1alpha1.ReasonTenantSuspended,
-	clerkv1alpha1.ReasonInstanceNotFound,
+	clerkv1alpha1.ReasonInstanceNotFound, clerkv1alpha1.ReasonPoliciesNotEnforced,
 }
 
 // reconcileTenant makes the user's own namespace, where a class asks for it. A user who is suspended is made none.

@@ -181,6 +181,7 @@ func (t *tenancy) observing() (*tenancy, *planner) {
 	p := newPlanner(t.client, t.live)
 	shadow.client = p
 	shadow.recorder = silent{}
+	shadow.gate = &gate{} // what is only planned is not given
 	// Nobody is given a place, and no Secret is written.
 	shadow.places, shadow.secrets = t.places.clone(), newSchedule(t.clock, resyncInterval)
 	return &shadow, p

@@ -44,12 +44,23 @@ type base struct {
 	instances *instance.Resolver
 	selectors *tenant.Selectors
 	written   *written
+	gate      *gate
+}
+
+// Options say how reconcilers work.
+type Options struct {
+	// Namespace is the operator's own.
+	Namespace string
+	// Policies are the admission policies that hold the operator and its tenants.
+	Policies Policies
+	// RequirePolicies says that tenants are given nothing new while the policies are not in force.
+	RequirePolicies bool
 }
 
 // Setup adds every reconciler to a manager.
 func Setup(
 	ctx context.Context, mgr ctrl.Manager, instances *instance.Resolver, m *mirror.Mirror, c clock.PassiveClock,
-	registry prometheus.Registerer, namespace string,
+	registry prometheus.Registerer, o Options,
 ) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -66,8 +77,9 @@ func Setup(
 		instances: instances,
 		selectors: selectors,
 		written:   newWritten(c),
+		gate:      newGate(o.Policies, o.RequirePolicies),
 	}
-	tenants := tenancy{base: b, namespace: namespace, places: newPlaces(), secrets: newSchedule(c, resyncInterval)}
+	tenants := tenancy{base: b, namespace: o.Namespace, places: newPlaces(), secrets: newSchedule(c, resyncInterval)}
 	if err := registry.Register(newPlanCollector(b)); err != nil {
 		return fmt.Errorf("registering the metrics of plans: %w", err)
 	}

@@ -64,6 +64,9 @@ func (b *base) finish(
 		log.FromContext(ctx).Info("Waiting for the cache, which has not heard of a change yet that decides on a namespace")
 		return ctrl.Result{RequeueAfter: behindInterval, Priority: new(rolloutPriority)}, nil
 	}
+	if errors.Is(err, errNotProbed) {
+		return ctrl.Result{}, nil
+	}
 	behind := b.written.isAhead(before)
 	err = errors.Join(err, b.patchStatus(ctx, before, after))
 	if apierrors.IsConflict(err) || err == nil && behind {
@@ -116,6 +119,8 @@ var quietReasons = map[string]bool{
 	clerkv1alpha1.ReasonRollingOut:             true,
 	clerkv1alpha1.ReasonObserving:              true,
 	clerkv1alpha1.ReasonTenantSuspended:        true,
+	// ClerkInstances and classes warn of it.
+	clerkv1alpha1.ReasonPoliciesNotEnforced: true,
 }
 
 // alsoTold are the conditions whose transitions are told beside Ready's, with the status that is good.
@@ -125,6 +130,7 @@ var alsoTold = map[string]metav1.ConditionStatus{
 	clerkv1alpha1.ConditionPruneHeld:       metav1.ConditionFalse,
 
 	clerkv1alpha1.ConditionInstancesSpecified: metav1.ConditionTrue,
+	clerkv1alpha1.ConditionPoliciesEnforced:   metav1.ConditionTrue,
 }
 
 // tell makes Events of transitions. Becoming ready for the first time is told of organizations only: that a tenant exists

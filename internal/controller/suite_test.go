@@ -99,6 +99,8 @@ func startSuite(ctx context.Context) (stop func() error, err error) {
 		MetricsBindAddress:     "0",
 		HealthProbeBindAddress: "0",
 		Namespace:              installation.Namespace,
+		ProbeInterval:          time.Second,
+		RequirePolicies:        true,
 	}, prometheus.NewRegistry())
 	if err != nil {
 		return nil, err

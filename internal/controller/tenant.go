@@ -192,7 +192,7 @@ func (t *tenancy) admitted(ctx context.Context, c *claim, granted tenant.Grants)
 		return pending(c, wait)
 	}
 	err = t.reconcileTenant(ctx, c, granted)
-	if errors.Is(err, errBehind) && !had {
+	if (errors.Is(err, errBehind) || errors.Is(err, errNotProbed)) && !had {
 		t.places.leave(c.owner.GetUID())
 	}
 	return err
@@ -202,7 +202,7 @@ func (t *tenancy) admitted(ctx context.Context, c *claim, granted tenant.Grants)
 // never keeps access from being taken away.
 func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.Grants) error {
 	c.owner.GetTenantStatus().TenantClass = c.class.Name
-	namespace, err := t.reconcileNamespace(ctx, c)
+	namespace, err := t.reconcileNamespace(ctx, c, granted)
 	if namespace == nil || !namespace.DeletionTimestamp.IsZero() {
 		setFailed(c.owner, clerkv1alpha1.ConditionNamespaceReady, err)
 		setCondition(c.owner, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
@@ -243,8 +243,17 @@ func (t *tenancy) reconcileAccess(
 		return errors.Join(stalled(reason, recheckInterval, "nobody is given access before what limits the tenant is in place"),
 			t.revoke(ctx, c.owner, namespace, granted))
 	}
-	return t.reconcileBindings(ctx, c.owner, namespace,
-		tenant.RoleBindings(namespace, c.owner, c.config.UsernamePrefix(), granted))
+	existing, err := bindingsOf(ctx, t.client, c.owner, namespace)
+	if err != nil {
+		return err
+	}
+	desired := tenant.RoleBindings(namespace, c.owner, c.config.UsernamePrefix(), granted)
+	if gives(existing, desired) {
+		if err := t.gate.check(c.owner); err != nil {
+			return errors.Join(err, t.revoke(ctx, c.owner, namespace, granted))
+		}
+	}
+	return t.changeBindings(ctx, existing, desired)
 }
 
 // orphan keeps a tenant whose ClerkInstance does not exist as it is, but for access that is to be taken away: a user who
@@ -334,6 +343,7 @@ func (t *tenancy) watchTenants(b *builder.Builder, kind clerkv1alpha1.TenantKind
 	}
 	toOwner := handler.EnqueueRequestsFromMapFunc(t.labelled(label))
 	return b.
+		WatchesRawSource(t.gate.onChange(t.gate.waiting(kind))).
 		Watches(&clerkv1alpha1.ClerkTenantClass{}, unhurried(handler.EnqueueRequestsFromMapFunc(t.allOf(kind))),
 			builder.WithPredicates(specChanged(), isFor(kind))).
 		Watches(&corev1.Namespace{}, toOwner, builder.WithPredicates(changed(contentOfNamespace))).

@@ -25,8 +25,8 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
-// reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Those that nobody is
-// taken from come first and deletions last, so that nobody whose role changes is without access in between.
+// reconcileBindings makes the managed bindings of a proven namespace exactly the desired ones. Those that take access from
+// no user come first and deletions last, so that a user whose role changes is never without access in between.
 func (t *tenancy) reconcileBindings(
 	ctx context.Context, o owner, namespace string,
 	desired []*rbacv1ac.RoleBindingApplyConfiguration,
@@ -35,6 +35,13 @@ func (t *tenancy) reconcileBindings(
 	if err != nil {
 		return err
 	}
+	return t.changeBindings(ctx, existing, desired)
+}
+
+// changeBindings makes existing bindings the desired ones.
+func (t *tenancy) changeBindings(
+	ctx context.Context, existing map[string]*rbacv1.RoleBinding, desired []*rbacv1ac.RoleBindingApplyConfiguration,
+) error {
 	var errs []error
 	wanted := sets.New[string]()
 	slices.SortStableFunc(desired, func(a, b *rbacv1ac.RoleBindingApplyConfiguration) int {
@@ -189,4 +196,19 @@ func removed(existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyCon
 		names.Delete(*subject.Name)
 	}
 	return names
+}
+
+// gives reports whether desired bindings give a user what existing ones do not.
+func gives(existing map[string]*rbacv1.RoleBinding, desired []*rbacv1ac.RoleBindingApplyConfiguration) bool {
+	return slices.ContainsFunc(desired, func(d *rbacv1ac.RoleBindingApplyConfiguration) bool {
+		given := sets.New[string]()
+		if is := existing[*d.Name]; is != nil && is.RoleRef.Kind == *d.RoleRef.Kind && is.RoleRef.Name == *d.RoleRef.Name {
+			for _, subject := range is.Subjects {
+				given.Insert(subject.Name)
+			}
+		}
+		return slices.ContainsFunc(d.Subjects, func(subject rbacv1ac.SubjectApplyConfiguration) bool {
+			return !given.Has(*subject.Name)
+		})
+	})
 }

@@ -28,15 +28,19 @@ import (
 
 // reconcileNamespace makes an owner's namespace what its class wants. It returns nil and an error when there is none
 // that is the owner's, and the namespace with an error when it is not as it should be.
-func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
+func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim, granted tenant.Grants) (*corev1.Namespace, error) {
+	pinned := &c.owner.GetTenantStatus().Namespace
 	namespace, err := t.findNamespace(ctx, c.owner)
-	if err == nil && namespace == nil {
+	switch {
+	case err != nil:
+	case namespace == nil:
 		namespace, err = t.makeNamespace(ctx, c)
+	case namespace.UID != pinned.UID:
+		err = t.recognise(ctx, c.owner, namespace, granted)
 	}
 	if err != nil {
 		return nil, err
 	}
-	pinned := &c.owner.GetTenantStatus().Namespace
 	pinned.Name, pinned.UID = namespace.Name, namespace.UID
 	if isAdopted(namespace, c.owner) {
 		pinned.Adopted = new(true)
@@ -48,8 +52,20 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim) (*corev1.Nam
 	return namespace, t.applyNamespace(ctx, namespace, tenant.Namespace(namespace.Name, c.owner, c.class))
 }
 
+// recognise returns an error while a namespace that an owner's status does not record cannot be taken for its own: the
+// policies alone keep others from making one like it. Access to it that is not granted goes.
+func (t *tenancy) recognise(ctx context.Context, o owner, namespace *corev1.Namespace, granted tenant.Grants) error {
+	if err := t.gate.check(o); err != nil {
+		return errors.Join(err, t.revoke(ctx, o, namespace.Name, granted))
+	}
+	return nil
+}
+
 // makeNamespace gives an owner that has none a namespace: the one to adopt, or else a new one.
 func (t *tenancy) makeNamespace(ctx context.Context, c *claim) (*corev1.Namespace, error) {
+	if err := t.gate.check(c.owner); err != nil {
+		return nil, err
+	}
 	if err := t.ensureCurrent(ctx, c.owner, c.config); err != nil {
 		return nil, err
 	}

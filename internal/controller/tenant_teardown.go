@@ -122,6 +122,9 @@ func (t *tenancy) demolish(
 	ctx context.Context, o owner, tombstone *clerkv1alpha1.ClerkTombstone, config *clerkv1alpha1.ClerkInstance,
 	namespace *corev1.Namespace,
 ) (result ctrl.Result, done bool, err error) {
+	if unproven, err := t.isUnproven(o, namespace); err != nil || unproven {
+		return ctrl.Result{}, false, err
+	}
 	if err := t.ensureCurrent(ctx, o, config); err != nil {
 		return ctrl.Result{}, false, err
 	}
@@ -150,6 +153,22 @@ func (t *tenancy) demolish(
 	}
 	result, err = t.deleteNamespace(ctx, o, namespace)
 	return result, false, err
+}
+
+// isUnproven reports whether a namespace that a deleted owner's status does not record only looks like the owner's, for all
+// that is known while the policies are not in force. A change of that brings the owner back.
+func (t *tenancy) isUnproven(o owner, namespace *corev1.Namespace) (bool, error) {
+	if namespace.UID == o.GetTenantStatus().Namespace.UID {
+		return false, nil
+	}
+	err := t.gate.check(o)
+	if _, stalls := stalledOnly(err); !stalls {
+		return false, err
+	}
+	setReady(o, metav1.ConditionFalse, clerkv1alpha1.ReasonPoliciesNotEnforced, fmt.Sprintf(
+		"access is gone; namespace %s looks like the tenant's, which nothing proves while the admission policies are not in force",
+		namespace.Name))
+	return true, nil
 }
 
 // removeBindings deletes the managed bindings of a namespace and says whether there were any. The list is a live one: a

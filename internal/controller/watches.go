@@ -69,7 +69,9 @@ func unhurried(inner handler.EventHandler) handler.EventHandler {
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
 			inner.Delete(ctx, e, prioritized(q, rolloutPriority))
 		},
-		GenericFunc: inner.Generic,
+		GenericFunc: func(ctx context.Context, e event.GenericEvent, q queue) {
+			inner.Generic(ctx, e, prioritized(q, rolloutPriority))
+		},
 	}
 }
 

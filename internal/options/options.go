@@ -11,13 +11,19 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/clerk-operator/clerk-operator/internal/policy"
 )
 
 // DefaultNamespace is where the operator is when nothing says otherwise.
 const DefaultNamespace = "clerk-operator-system"
+
+// minProbeInterval keeps the API server and its audit log from being flooded.
+const minProbeInterval = 100 * time.Millisecond
 
 // Options is everything that the manager is told when it starts.
 type Options struct {
@@ -33,6 +39,10 @@ type Options struct {
 	LeaderElect bool
 	// Namespace is the operator's own: where its Secrets and its lease are.
 	Namespace string
+	// ProbeInterval is the time between two rounds of probes of the admission policies.
+	ProbeInterval time.Duration
+	// RequirePolicies makes no new namespace and gives no new access while the admission policies are not in force.
+	RequirePolicies bool
 	// WebhookSecret holds the signing secrets of the default instance while there is no ClerkInstance, separated by
 	// white space. It is a credential.
 	WebhookSecret string
@@ -55,6 +65,10 @@ func Parse(flags *flag.FlagSet, arguments []string, environment func(string) str
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "Let replicas agree on one that reconciles. Every replica receives.")
 	flags.StringVar(&o.Namespace, "namespace", cmp.Or(environment("POD_NAMESPACE"), DefaultNamespace),
 		"The operator's own namespace, where its Secrets and its lease are.")
+	flags.DurationVar(&o.ProbeInterval, "probe-interval", policy.DefaultInterval,
+		"The time between two rounds of dry runs by which the leader sees that its admission policies are in force.")
+	flags.BoolVar(&o.RequirePolicies, "require-policies", true,
+		"Make no new namespace and give no new access while the admission policies of config/policy are not in force.")
 	o.Zap.BindFlags(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
@@ -77,6 +91,9 @@ func (o *Options) validate() error {
 	check("health-probe-bind-address", o.HealthProbeBindAddress, true)
 	for _, problem := range validation.IsDNS1123Label(o.Namespace) {
 		errs = append(errs, fmt.Errorf("--namespace=%q: %s", o.Namespace, problem))
+	}
+	if o.ProbeInterval < minProbeInterval {
+		errs = append(errs, fmt.Errorf("--probe-interval=%s: want at least %s", o.ProbeInterval, minProbeInterval))
 	}
 	if o.ReceiverCertDir != "" {
 		if info, err := os.Stat(o.ReceiverCertDir); err != nil || !info.IsDir() {

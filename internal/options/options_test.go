@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -29,6 +30,8 @@ func TestParse_defaults(t *testing.T) {
 	g.Expect(o.Namespace).To(Equal("clerk-operator-system"))
 	g.Expect(o.LeaderElect).To(BeFalse())
 	g.Expect(o.WebhookSecret).To(BeEmpty())
+	g.Expect(o.ProbeInterval).To(Equal(2 * time.Minute))
+	g.Expect(o.RequirePolicies).To(BeTrue())
 }
 
 func TestParse_flagsBeforeEnvironmentBeforeDefaults(t *testing.T) {
@@ -54,6 +57,7 @@ func TestParse_saysWhatIsWrong(t *testing.T) {
 		"receiver off":          {argument: "--receiver-bind-address=0", want: "--receiver-bind-address"},
 		"health without port":   {argument: "--health-probe-bind-address=x", want: "--health-probe-bind-address"},
 		"namespace":             {argument: "--namespace=Not_One", want: "--namespace"},
+		"too often":             {argument: "--probe-interval=1ms", want: "--probe-interval"},
 		"no such directory":     {argument: "--receiver-cert-dir=/nonexistent", want: "--receiver-cert-dir"},
 	} {
 		t.Run(name, func(t *testing.T) {

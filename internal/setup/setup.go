@@ -30,6 +30,7 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/instance"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 	"github.com/clerk-operator/clerk-operator/internal/options"
+	"github.com/clerk-operator/clerk-operator/internal/policy"
 	"github.com/clerk-operator/clerk-operator/internal/receiver"
 )
 
@@ -65,7 +66,13 @@ func Manager(
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := controller.Setup(ctx, mgr, instances, m, clock.RealClock{}, registry, o.Namespace); err != nil {
+	prober, err := addProber(mgr, o, registry)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := controller.Setup(ctx, mgr, instances, m, clock.RealClock{}, registry, controller.Options{
+		Namespace: o.Namespace, Policies: prober, RequirePolicies: o.RequirePolicies,
+	}); err != nil {
 		return nil, nil, err
 	}
 	// +kubebuilder:scaffold:builder
@@ -73,6 +80,19 @@ func Manager(
 		return nil, nil, err
 	}
 	return mgr, server, nil
+}
+
+// addProber adds the prober of the admission policies.
+func addProber(mgr ctrl.Manager, o *options.Options, registry prometheus.Registerer) (*policy.Prober, error) {
+	prober, err := policy.NewProber(
+		mgr.GetClient(), o.Namespace, o.ProbeInterval, clock.RealClock{}, mgr.GetLogger().WithName("policies"), registry)
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(prober); err != nil {
+		return nil, fmt.Errorf("adding the prober of policies: %w", err)
+	}
+	return prober, nil
 }
 
 func managerOptions(o *options.Options) ctrl.Options {

@@ -408,10 +408,10 @@ func TestHostileExpressions_leaveRoomForTheConditions(t *testing.T) {
 
 // ownCluster gives the test a control plane and a manager of its own, as the other tests would have to live with what it
 // leaves.
-func (w *world) ownCluster() {
+func (w *world) ownCluster(args ...string) {
 	w.t.Helper()
 	shared := suite
-	suite.manager = nil
+	suite.manager, suite.args = nil, args
 	w.t.Cleanup(func() {
 		own := suite
 		if own.cp != shared.cp {

@@ -39,6 +39,8 @@ var suite struct {
 	client client.Client
 	// manager is the one that leads, except in tests that put another in its place.
 	manager *installation.Manager
+	// args are more flags of it.
+	args []string
 }
 
 func TestMain(m *testing.M) {
@@ -94,7 +96,7 @@ func startSuite(ctx context.Context) (err error) {
 
 // startManager starts the shared manager, at the address where it was before.
 func startManager(ctx context.Context) (err error) {
-	o := installation.ManagerOptions{Args: []string{"--leader-elect"}}
+	o := installation.ManagerOptions{Args: append([]string{"--leader-elect"}, suite.args...)}
 	if suite.manager != nil {
 		o.ReceiverAddress = addressOf(suite.manager)
 	}

@@ -15,8 +15,8 @@ import (
 //
 // ClerkInstanceStatus is what the operator knows of the instance.
 type ClerkInstanceStatusApplyConfiguration struct {
-	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady, and with a backendAPI
-	// BackendAPIReady, Synced, Fresh and PruneHeld.
+	// conditions tell the state of the instance. Known types: Ready, SigningSecretsReady, PoliciesEnforced, and with a
+	// backendAPI BackendAPIReady, Synced, Fresh and PruneHeld.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`

@@ -15,7 +15,7 @@ import (
 // ClerkTenantClassStatus is what the operator makes of the class.
 type ClerkTenantClassStatusApplyConfiguration struct {
 	// conditions tell the state of the class. Known types: Ready, TenantsReady,
-	// InstancesSpecified.
+	// InstancesSpecified, PoliciesEnforced.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`

@@ -1,0 +1,51 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package policy_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/clerk-operator/clerk-operator/internal/policy"
+)
+
+func answered(code int32, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Message: message}}
+}
+
+func TestJudge(t *testing.T) {
+	const own = "secrets is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: probe of p"
+	probe := policy.Probe{Policy: "p", Message: policy.Message("p")}
+	any := policy.Probe{Policy: "p"}
+	for name, c := range map[string]struct {
+		probe policy.Probe
+		err   error
+		want  policy.Answer
+	}{
+		"let through":                    {probe, nil, policy.DoesNotHold},
+		"refused by the policy":          {probe, answered(http.StatusForbidden, own), policy.Holds},
+		"refused by another policy":      {probe, answered(http.StatusForbidden, own+"2"), policy.DoesNotHold},
+		"refused by RBAC":                {probe, answered(http.StatusForbidden, "cannot create"), policy.DoesNotHold},
+		"no such namespace":              {probe, answered(http.StatusNotFound, "not found"), policy.DoesNotHold},
+		"not valid":                      {probe, answered(http.StatusUnprocessableEntity, "invalid"), policy.DoesNotHold},
+		"the deed itself let through":    {any, nil, policy.DoesNotHold},
+		"the deed itself refused":        {any, answered(http.StatusForbidden, "whatever"), policy.Holds},
+		"the role of the deed is gone":   {any, answered(http.StatusNotFound, "not found"), policy.Holds},
+		"too many requests":              {any, answered(http.StatusTooManyRequests, "later"), policy.Unknown},
+		"an account that is not known":   {any, answered(http.StatusUnauthorized, "who"), policy.Unknown},
+		"an error in the API server":     {any, answered(http.StatusInternalServerError, own), policy.Unknown},
+		"an API server that is away":     {probe, errors.New("connection refused: probe of p"), policy.Unknown},
+		"an API server that is too slow": {any, context.DeadlineExceeded, policy.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(c.probe.Judge(c.err)).To(Equal(c.want))
+		})
+	}
+}
