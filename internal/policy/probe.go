@@ -81,6 +81,8 @@ func (p *Probe) Judge(err error) Answer {
 		return DoesNotHold
 	case !isDecided(err):
 		return Unknown
+	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
+		return DoesNotHold // it came as far as the storage
 	case strings.HasSuffix(err.Error(), p.Message):
 		return Holds
 	default:

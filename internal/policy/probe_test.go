@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/clerk-operator/clerk-operator/internal/policy"
 )
@@ -24,6 +25,7 @@ func TestJudge(t *testing.T) {
 	const own = "secrets is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: probe of p"
 	probe := policy.Probe{Policy: "p", Message: policy.Message("p")}
 	any := policy.Probe{Policy: "p"}
+	already := apierrors.NewAlreadyExists(schema.GroupResource{Resource: "secrets"}, "clerk-probe")
 	for name, c := range map[string]struct {
 		probe policy.Probe
 		err   error
@@ -37,6 +39,7 @@ func TestJudge(t *testing.T) {
 		"not valid":                      {probe, answered(http.StatusUnprocessableEntity, "invalid"), policy.DoesNotHold},
 		"the deed itself let through":    {any, nil, policy.DoesNotHold},
 		"the deed itself refused":        {any, answered(http.StatusForbidden, "whatever"), policy.Holds},
+		"the deed itself came too far":   {any, already, policy.DoesNotHold},
 		"the role of the deed is gone":   {any, answered(http.StatusNotFound, "not found"), policy.Holds},
 		"too many requests":              {any, answered(http.StatusTooManyRequests, "later"), policy.Unknown},
 		"an account that is not known":   {any, answered(http.StatusUnauthorized, "who"), policy.Unknown},

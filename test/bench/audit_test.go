@@ -20,6 +20,7 @@ func TestCountRequests(t *testing.T) {
 		`{"verb":"list","objectRef":{"resource":"namespaces"},"responseStatus":{"code":200}}`,
 		`{"verb":"update","objectRef":{"resource":"leases"},"responseStatus":{"code":200}}`,
 		`{"verb":"get","responseStatus":{"code":200}}`,
+		`{"verb":"create","requestURI":"/api/v1/namespaces?dryRun=All","objectRef":{"resource":"namespaces"},"responseStatus":{"code":403}}`,
 	}, "\n")
 	counted, err := countRequests(strings.NewReader(log))
 	g.Expect(err).NotTo(HaveOccurred())

@@ -137,7 +137,8 @@ func (w *world) writes() map[string]int {
 		for _, label := range requestLabels.FindAllStringSubmatch(line[1], -1) {
 			labels[label[1]] = label[2]
 		}
-		if unwritten.MatchString(labels["verb"]) || unrelated.MatchString(labels["group"]) {
+		// Dry runs store nothing: they are the probes of the policies.
+		if unwritten.MatchString(labels["verb"]) || unrelated.MatchString(labels["group"]) || labels["dry_run"] != "" {
 			continue
 		}
 		what := strings.TrimSuffix(labels["resource"]+"."+labels["group"], ".")
