@@ -95,7 +95,7 @@ func (w *world) clientOf(config *rest.Config) client.Client {
 // asOperator has the credentials of the operator's pod.
 func (w *world) asOperator() client.Client {
 	w.t.Helper()
-	config, err := suite.cp.ServiceAccountConfig(w.t.Context(), installation.Namespace, installation.ServiceAccount)
+	config, err := suite.cp.ServiceAccountConfig(w.t.Context(), suite.in.Namespace, suite.in.ServiceAccount)
 	w.Expect(err).NotTo(HaveOccurred())
 	return w.clientOf(config)
 }

@@ -32,6 +32,7 @@ import (
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
 	"github.com/clerk-operator/clerk-operator/internal/tenant"
+	"github.com/clerk-operator/clerk-operator/test/installation"
 	"github.com/clerk-operator/clerk-operator/test/payload"
 )
 
@@ -410,6 +411,12 @@ func TestHostileExpressions_leaveRoomForTheConditions(t *testing.T) {
 // leaves.
 func (w *world) ownCluster(args ...string) {
 	w.t.Helper()
+	w.ownClusterWith(installation.Options{})
+}
+
+// ownClusterWith is ownCluster with another installation than config/default.
+func (w *world) ownClusterWith(o installation.Options) {
+	w.t.Helper()
 	shared := suite
 	suite.manager, suite.args = nil, args
 	w.t.Cleanup(func() {
@@ -420,7 +427,7 @@ func (w *world) ownCluster(args ...string) {
 		}
 		suite = shared
 	})
-	w.Expect(startSuite(w.t.Context())).To(Succeed())
+	w.Expect(startSuite(w.t.Context(), o)).To(Succeed())
 	w.sender.URL = suite.manager.URL + clerkv1alpha1.WebhookPath
 }
 

@@ -44,7 +44,7 @@ func (w *world) installed() map[string]string {
 
 func TestInstall_againChangesNothing(t *testing.T) {
 	w := newWorld(t)
-	for _, mode := range []string{"--server-side=true", "--server-side=false"} {
+	for _, mode := range []string{"--server-side=true", "--server-side=false", "--server-side=true"} {
 		w.kubectl("apply", mode, "-k", "config/default")
 		before := w.installed()
 		w.Expect(before).To(And(
@@ -85,9 +85,7 @@ func TestInstall_theSamplesAreAccepted(t *testing.T) {
 func TestInstall_overlaysBuild(t *testing.T) {
 	w := newWorld(t)
 	overlay := t.TempDir()
-	// Kustomize takes folders by relative paths only.
-	config, err := filepath.Rel(overlay, filepath.Join(suite.root, "config"))
-	w.Expect(err).NotTo(HaveOccurred())
+	config := w.configFolder(overlay)
 	component, err := os.ReadFile(filepath.Join(suite.root, "config", "components", "bindable-roles", "kustomization.yaml"))
 	w.Expect(err).NotTo(HaveOccurred())
 	w.write(filepath.Join(overlay, "bindable-roles", "kustomization.yaml"),
@@ -98,7 +96,7 @@ components: [bindable-roles]
 images: [{name: ghcr.io/clerk-operator/clerk-operator, newTag: v9.9.9}]
 `)
 
-	built := w.kustomize(overlay)
+	built := w.objects(w.kubectl("kustomize", overlay))
 	var role rbacv1.ClusterRole
 	w.Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(
 		built["ClusterRole clerk-operator-manager-role"], &role)).To(Succeed())
@@ -116,10 +114,10 @@ images: [{name: ghcr.io/clerk-operator/clerk-operator, newTag: v9.9.9}]
 	w.Expect(deployment.Spec.Template.Spec.Containers[0].Image).To(Equal("ghcr.io/clerk-operator/clerk-operator:v9.9.9"))
 }
 
-// kustomize builds a kustomization and returns its objects by kind and name.
-func (w *world) kustomize(dir string) map[string]map[string]any {
+// objects are those of a built kustomization, by kind and name.
+func (w *world) objects(built string) map[string]map[string]any {
 	w.t.Helper()
-	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(w.kubectl("kustomize", dir)), 4096)
+	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(built), 4096)
 	objects := map[string]map[string]any{}
 	for {
 		var object unstructured.Unstructured

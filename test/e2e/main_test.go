@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int) {
-	err := startSuite(context.Background())
+	err := startSuite(context.Background(), installation.Options{})
 	if err == nil {
 		code = m.Run()
 		err = stopManager()
@@ -72,7 +72,7 @@ func run(m *testing.M) (code int) {
 }
 
 // startSuite does what README tells users to do.
-func startSuite(ctx context.Context) (err error) {
+func startSuite(ctx context.Context, o installation.Options) (err error) {
 	ctrl.SetLogger(logr.Discard())
 	if suite.root, err = filepath.Abs("../.."); err != nil {
 		return err
@@ -80,7 +80,7 @@ func startSuite(ctx context.Context) (err error) {
 	if suite.cp, err = controlplane.Start(ctx, controlplane.Options{ControllerManager: true}); err != nil {
 		return err
 	}
-	if suite.in, err = installation.Install(ctx, suite.cp, suite.root); err != nil {
+	if suite.in, err = installation.InstallWith(ctx, suite.cp, suite.root, o); err != nil {
 		return err
 	}
 	suite.client = suite.in.Client

@@ -7,6 +7,7 @@
 package installation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,9 +33,9 @@ import (
 )
 
 const (
-	// Namespace is the operator's own.
+	// Namespace is the operator's own in config/default.
 	Namespace = "clerk-operator-system"
-	// ServiceAccount is who the manager is.
+	// ServiceAccount is who the manager is in config/default.
 	ServiceAccount = "clerk-operator-controller-manager"
 
 	readyTimeout = time.Minute
@@ -46,15 +48,35 @@ type Installation struct {
 	ControlPlane *controlplane.ControlPlane
 	// Client is the administrator's, without a cache.
 	Client client.Client
+	// Namespace is the operator's own, and ServiceAccount, in it, is who the manager is.
+	Namespace, ServiceAccount string
 
 	root string
 }
 
+// Options say what is installed. The zero value is config/default, built by kubectl.
+type Options struct {
+	// Manifests are applied in place of config/default.
+	Manifests string
+	// Namespace and ServiceAccount are those that Manifests have; the default is those of config/default.
+	Namespace, ServiceAccount string
+}
+
 // Install applies config/default of the module in the root folder. It does not run anything: no kubelet does.
 func Install(ctx context.Context, cp *controlplane.ControlPlane, root string) (*Installation, error) {
-	out, err := cp.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "default")).CombinedOutput()
+	return InstallWith(ctx, cp, root, Options{})
+}
+
+// InstallWith is Install with options.
+func InstallWith(ctx context.Context, cp *controlplane.ControlPlane, root string, o Options) (*Installation, error) {
+	apply := cp.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "default"))
+	if o.Manifests != "" {
+		apply = cp.Kubectl(ctx, "apply", "--server-side", "-f", "-")
+		apply.Stdin = strings.NewReader(o.Manifests)
+	}
+	out, err := apply.CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("applying config/default: %w\n%s", err, out)
+		return nil, fmt.Errorf("applying the operator's manifests: %w\n%s", err, out)
 	}
 	out, err = cp.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all").CombinedOutput()
 	if err != nil {
@@ -67,14 +89,17 @@ func Install(ctx context.Context, cp *controlplane.ControlPlane, root string) (*
 	if err != nil {
 		return nil, fmt.Errorf("building the client: %w", err)
 	}
-	return &Installation{ControlPlane: cp, Client: c, root: root}, nil
+	return &Installation{
+		ControlPlane: cp, Client: c, root: root,
+		Namespace: cmp.Or(o.Namespace, Namespace), ServiceAccount: cmp.Or(o.ServiceAccount, ServiceAccount),
+	}, nil
 }
 
 // SetSigningSecret writes the signing secret where config/samples/clerkinstance.yaml looks for it.
 func (i *Installation) SetSigningSecret(ctx context.Context, secret string) error {
 	object := &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "clerk-webhook"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: i.Namespace, Name: "clerk-webhook"},
 		StringData: map[string]string{"signing-secret": secret},
 	}
 	out, err := i.apply(ctx, object)
@@ -127,7 +152,7 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 	if o.Name == "" {
 		o.Name = "manager"
 	}
-	config, err := i.ControlPlane.ServiceAccountConfig(ctx, Namespace, ServiceAccount)
+	config, err := i.ControlPlane.ServiceAccountConfig(ctx, i.Namespace, i.ServiceAccount)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +176,7 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 		}
 	}
 	args := append([]string{
-		"--kubeconfig=" + kubeconfig, "--namespace=" + Namespace, "--metrics-bind-address=" + metrics,
+		"--kubeconfig=" + kubeconfig, "--namespace=" + i.Namespace, "--metrics-bind-address=" + metrics,
 		"--receiver-bind-address=" + o.ReceiverAddress, "--health-probe-bind-address=" + health,
 	}, o.Args...)
 	// The process must outlive the call, whose context may be one step's.
