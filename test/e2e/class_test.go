@@ -103,6 +103,9 @@ func TestTenantClass_cannotBindWhatTheOperatorMayNotBind(t *testing.T) {
 	for _, tc := range []struct{ about, clusterRole string }{
 		{"a ClusterRole with more rights than the operator", "cluster-admin"},
 		{"a ClusterRole that does not exist", "tenant-developer"},
+		// RBAC would let the operator bind these two.
+		{"a ClusterRole whose rights the operator has", "clerk-operator-viewer"},
+		{"the operator's own ClusterRole", "clerk-operator-manager-role"},
 	} {
 		t.Run(tc.about, func(t *testing.T) {
 			w := newWorld(t)

@@ -260,6 +260,8 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 	tenantLabels := `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"clerk-operator","clerk-operator.dev/instance":"default",` +
 		`"clerk-operator.dev/organization-id":"` + o.ID + `"},"annotations":{"clerk-operator.dev/owner-uid":"x"}}}`
 	const nothing = `{}`
+	held := bindingOf(name, "clerk-held", "clerk-operator-viewer", userSubject("clerk:user_2grace"))
+	w.create(held)
 	w.expectAnswers(w.asOperator(), []attempt{
 		{"cluster-admin in a tenant", create(bindingOf(name, "clerk-cluster-admin", "cluster-admin", clerkUser)), byRBAC},
 		{"cluster-admin in the cluster", create(&rbacv1.ClusterRoleBinding{
@@ -281,6 +283,10 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 			rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "default", Name: "default"})), byBindings},
 		{"a system user in a tenant", create(bindingOf(name, "clerk-x", "admin", userSubject("system:user_2x"))), byBindings},
 		{"somebody who is not Clerk's in a tenant", create(bindingOf(name, "clerk-x", "admin", userSubject("mallory"))), byBindings},
+		{"a ClusterRole whose rights it has, in a tenant", create(bindingOf(name, "clerk-x", "clerk-operator-viewer", clerkUser)), byBindings},
+		{"its own ClusterRole in a tenant", create(bindingOf(name, "clerk-x", "clerk-operator-manager-role", clerkUser)), byBindings},
+		{"one more user of a ClusterRole that it may not bind", merge(held,
+			`{"subjects":[{"apiGroup":"rbac.authorization.k8s.io","kind":"User","name":"clerk:user_2mallory"}]}`), byBindings},
 		{"a binding under another name", create(bindingOf(name, "team", "admin", clerkUser)), byBindings},
 
 		{"making default a tenant", merge(namespaceObject("default"), tenantLabels), byNamespaces},
@@ -331,7 +337,7 @@ func TestFence_whoeverHasTheOperatorsCredentialsStaysInside(t *testing.T) {
 		{"running something at home", create(&corev1.Pod{ObjectMeta: metaOf(installation.Namespace, "miner", nil)}), byRBAC},
 		{"the fences themselves", merge(policyObject(byWrites), `{"spec":{"failurePolicy":"Ignore"}}`), byRBAC},
 	})
-	w.Expect(w.bindings(name)()).To(BeEmpty())
+	w.Expect(w.bindings(name)()).To(Equal(map[string][]string{"clerk-operator-viewer": {"clerk:user_2grace"}}))
 	w.Expect(get(w, own).Labels).To(BeEmpty())
 }
 
@@ -344,6 +350,9 @@ func TestFence_whatTheOperatorNeedsWorks(t *testing.T) {
 	fresh := born(payload.NewID("org"), "restricted")
 	grace := bindingOf(name, "clerk-probe", "edit", userSubject("clerk:user_2grace"))
 	grace.Labels = map[string]string{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy} // the manager leaves it alone
+	held := bindingOf(name, "clerk-held", "clerk-operator-viewer", userSubject("clerk:user_2grace"))
+	held.Finalizers = []string{"example.com/keep"}
+	w.create(held)
 	const annotated = `{"metadata":{"annotations":{"example.com/probe":"x"}}}`
 	isolation := &networkingv1.NetworkPolicy{ObjectMeta: metaOf(name, "clerk-probe", map[string]string{
 		clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
@@ -354,6 +363,8 @@ func TestFence_whatTheOperatorNeedsWorks(t *testing.T) {
 		{"a binding of a user of Clerk", create(grace), ""},
 		{"changing it", merge(grace, annotated), ""},
 		{"deleting it", remove(grace), ""},
+		{"taking the finalizers off a binding of a ClusterRole that it may not bind", merge(held, `{"metadata":{"finalizers":null}}`), ""},
+		{"deleting it", remove(held), ""},
 		{"a Secret that it makes", create(made), ""},
 		{"changing it", merge(made, annotated), ""},
 		{"deleting it", remove(made), ""},
@@ -563,4 +574,40 @@ func TestFence_onlyTheOperatorMakesTenants(t *testing.T) {
 	})
 	w.Eventually(stored(w, namespace)).Should(HaveField("Labels",
 		HaveKeyWithValue("pod-security.kubernetes.io/enforce", "restricted")))
+}
+
+func TestFence_aQuotasStatusIsOfKubernetesAlone(t *testing.T) {
+	w := newWorld(t)
+	_, name := w.tenant("counted", func(class *clerkv1alpha1.ClerkTenantClass) {
+		class.Spec.Quota = &corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourceConfigMaps: resource.MustParse("10")}}
+	})
+	quota := &corev1.ResourceQuota{ObjectMeta: metaOf(name, tenant.QuotaName, nil)}
+	own := &corev1.ResourceQuota{ObjectMeta: metaOf(name, "own", nil)}
+	w.create(own)
+	tool := "quota-tool-" + newName()
+	w.grant(tool, rbacv1.PolicyRule{
+		APIGroups: []string{""}, Resources: []string{"resourcequotas", "resourcequotas/status"}, Verbs: allVerbs,
+	})
+	w.Eventually(func() error { return read(quota)(t.Context(), w.as(tool)) }).Should(Succeed())
+	const finalizers = `{"metadata":{"finalizers":["example.com/keep"]}}`
+	w.expectAnswers(w.as(tool), []attempt{
+		{"a finalizer", merge(quota, finalizers), byTenants},
+		{"a finalizer by the status", mergeStatus(quota, finalizers), byTenants},
+		{"no labels by the status", mergeStatus(quota, `{"metadata":{"labels":null}}`), byTenants},
+		{"the status", mergeStatus(quota, `{"status":{"used":{"configmaps":"10"}}}`), byTenants},
+		{"the status of a quota that is not the operator's", mergeStatus(own, finalizers), ""},
+		{"no finalizer there", mergeStatus(own, `{"metadata":{"finalizers":null}}`), ""},
+	})
+
+	used := func() (string, error) {
+		quota, err := stored(w, quota)()
+		return quota.Status.Used.Name(corev1.ResourceConfigMaps, resource.DecimalSI).String(), err
+	}
+	config := &corev1.ConfigMap{ObjectMeta: metaOf(name, "counted", nil)}
+	// The API server counts what is created, and kube-controller-manager what is deleted.
+	w.Eventually(used).Should(Equal("0"))
+	w.create(config)
+	w.Eventually(used).Should(Equal("1"))
+	w.Expect(suite.client.Delete(t.Context(), config)).To(Succeed())
+	w.Eventually(used).Should(Equal("0"))
 }
