@@ -52,14 +52,14 @@ func (w *world) configFolder(from string) string {
 	return config
 }
 
-// Another place for the operator than that of config/default.
+// Where the overlay puts the operator.
 const (
 	otherNamespace      = "platform-clerk"
 	otherServiceAccount = "team-" + installation.ServiceAccount
 )
 
-// otherPlace writes the overlay of docs/operations.md that puts the operator under another prefix into another namespace.
-func (w *world) otherPlace() string {
+// otherOverlay writes the overlay of docs/operations.md that puts the operator under another prefix into another namespace.
+func (w *world) otherOverlay() string {
 	w.t.Helper()
 	overlay := w.t.TempDir()
 	inner := filepath.Join(overlay, "operator")
@@ -88,16 +88,16 @@ func (w *world) policyOf(built map[string]map[string]any, name string) *admissio
 
 func TestInstall_everyBuilderKeepsThePolicies(t *testing.T) {
 	account := map[string]string{
-		"config/default": managerUser,
-		"another place":  "system:serviceaccount:" + otherNamespace + ":" + otherServiceAccount,
+		"config/default":    managerUser,
+		"another namespace": "system:serviceaccount:" + otherNamespace + ":" + otherServiceAccount,
 	}
 	for builder, build := range builders {
-		for place, user := range account {
-			t.Run(builder+" of "+place, func(t *testing.T) {
+		for install, user := range account {
+			t.Run(builder+" of "+install, func(t *testing.T) {
 				w := newWorld(t)
 				dir := filepath.Join(suite.root, "config", "default")
-				if place != "config/default" {
-					dir = w.otherPlace()
+				if install != "config/default" {
+					dir = w.otherOverlay()
 				}
 				built := w.objects(build(w, dir))
 				w.Expect(built).To(HaveKey("ServiceAccount " + user[strings.LastIndex(user, ":")+1:]))
@@ -220,9 +220,9 @@ func TestInstall_theOldestKustomizePutsEveryPolicyInForce(t *testing.T) {
 	w.expectPoliciesInForce()
 }
 
-func TestInstall_inAnotherPlaceEveryPolicyIsInForce(t *testing.T) {
+func TestInstall_inAnotherNamespaceEveryPolicyIsInForce(t *testing.T) {
 	w := newWorld(t)
-	overlay := w.otherPlace()
+	overlay := w.otherOverlay()
 	manifests := w.oldestKustomize(overlay)
 	w.Expect(w.objects(w.kubectl("kustomize", overlay))).To(Equal(w.objects(manifests)))
 	w.ownClusterWith(installation.Options{
