@@ -407,15 +407,15 @@ func TestHostileExpressions_leaveRoomForTheConditions(t *testing.T) {
 	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beReady(metav1.ConditionFalse, clerkv1alpha1.ReasonNoTenantClass))
 }
 
-// ownCluster gives the test a control plane and a manager of its own, as the other tests would have to live with what it
-// leaves.
+// ownCluster gives the test a control plane and a manager of its own, with more flags, as the other tests would have to live
+// with what it leaves.
 func (w *world) ownCluster(args ...string) {
 	w.t.Helper()
-	w.ownClusterWith(installation.Options{})
+	w.ownClusterWith(installation.Options{}, args...)
 }
 
 // ownClusterWith is ownCluster with another installation than config/default.
-func (w *world) ownClusterWith(o installation.Options) {
+func (w *world) ownClusterWith(o installation.Options, args ...string) {
 	w.t.Helper()
 	shared := suite
 	suite.manager, suite.args = nil, args

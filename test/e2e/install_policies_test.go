@@ -10,16 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/policy"
 	"github.com/clerk-operator/clerk-operator/test/controlplane"
 	"github.com/clerk-operator/clerk-operator/test/installation"
 )
@@ -79,11 +77,11 @@ components: [`+config+`/components/service-account-name]
 // policyOf reads a policy of a built kustomization.
 func (w *world) policyOf(built map[string]map[string]any, name string) *admissionregistrationv1.ValidatingAdmissionPolicy {
 	w.t.Helper()
-	policy := policyObject(name)
-	w.Expect(built).To(HaveKey("ValidatingAdmissionPolicy " + policy.Name))
+	object := policyObject(name)
+	w.Expect(built).To(HaveKey("ValidatingAdmissionPolicy " + object.Name))
 	w.Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(
-		built["ValidatingAdmissionPolicy "+policy.Name], policy)).To(Succeed())
-	return policy
+		built["ValidatingAdmissionPolicy "+object.Name], object)).To(Succeed())
+	return object
 }
 
 func TestInstall_everyBuilderKeepsThePolicies(t *testing.T) {
@@ -120,23 +118,23 @@ func TestInstall_everyBuilderKeepsThePolicies(t *testing.T) {
 // operator must be for its account.
 func (w *world) expectPolicy(built map[string]map[string]any, name, operator string) {
 	w.t.Helper()
-	policy := w.policyOf(built, name)
-	w.Expect(policy.Namespace).To(BeEmpty())
-	first := policy.Spec.Validations[0]
-	w.Expect(first.Message).To(Equal("probe of " + policy.Name))
-	w.Expect(first.Expression).To(HavePrefix("!request.dryRun || request.name != 'probe-of-" + policy.Name))
+	object := w.policyOf(built, name)
+	w.Expect(object.Namespace).To(BeEmpty())
+	first := object.Spec.Validations[0]
+	w.Expect(first.Message).To(Equal(policy.Message(object.Name)))
+	w.Expect(first.Expression).To(HavePrefix("!request.dryRun || request.name != 'probe-of-" + object.Name))
 	if strings.HasPrefix(name, "restrict-") {
-		w.Expect(policy.Spec.MatchConditions).To(ConsistOf(admissionregistrationv1.MatchCondition{
+		w.Expect(object.Spec.MatchConditions).To(ConsistOf(admissionregistrationv1.MatchCondition{
 			Name: "is-the-operator", Expression: "request.userInfo.username + ':' == '" + operator + ":'",
 		}))
 	}
 	var binding admissionregistrationv1.ValidatingAdmissionPolicyBinding
-	w.Expect(built).To(HaveKey("ValidatingAdmissionPolicyBinding " + policy.Name))
+	w.Expect(built).To(HaveKey("ValidatingAdmissionPolicyBinding " + object.Name))
 	w.Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(
-		built["ValidatingAdmissionPolicyBinding "+policy.Name], &binding)).To(Succeed())
+		built["ValidatingAdmissionPolicyBinding "+object.Name], &binding)).To(Succeed())
 	w.Expect(binding.Namespace).To(BeEmpty())
 	w.Expect(binding.Spec).To(Equal(admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-		PolicyName:        policy.Name,
+		PolicyName:        object.Name,
 		ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 	}))
 }
@@ -152,10 +150,10 @@ resources: [`+config+`/default]
 components: [`+config+`/components/privileged-tenants]
 `)
 			want := w.objects(build(w, filepath.Join(suite.root, "config", "default")))
-			policy := w.policyOf(want, byNamespaces)
-			last := len(policy.Spec.Validations) - 1
-			w.Expect(policy.Spec.Validations[last].Message).To(HavePrefix("clerk-operator may not let a tenant run privileged pods"))
-			spec := want["ValidatingAdmissionPolicy "+policy.Name]["spec"].(map[string]any)
+			object := w.policyOf(want, byNamespaces)
+			last := len(object.Spec.Validations) - 1
+			w.Expect(object.Spec.Validations[last].Message).To(HavePrefix("clerk-operator may not let a tenant run privileged pods"))
+			spec := want["ValidatingAdmissionPolicy "+object.Name]["spec"].(map[string]any)
 			spec["validations"] = spec["validations"].([]any)[:last]
 			w.Expect(w.objects(build(w, overlay))).To(Equal(want))
 		})
@@ -173,45 +171,18 @@ func TestInstall_clientSideThenServerSide(t *testing.T) {
 	}
 }
 
-// probes are dry runs of the reserved names, each refused by one policy and accepted without it.
-func probes(home string) map[string]client.Object {
-	name := func(policy string) string { return "probe-of-" + policyObject(policy).Name }
-	tombstone := &clerkv1alpha1.ClerkTombstone{ObjectMeta: metav1.ObjectMeta{Name: name(byMirror) + ".user-probe"}}
-	tombstone.Spec.InstanceName, tombstone.Spec.ID = name(byMirror), "user_probe"
-	tombstone.Spec.DeletedAt = clerkv1alpha1.NewTimestamp(time.Unix(0, 0))
-	restricted, protected := born("org_probe", "restricted"), born("org_probe", "restricted")
-	restricted.Name, protected.Name = name(byNamespaces), name(byProtectedNS)
-	labels := map[string]string{clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy}
-	return map[string]client.Object{
-		byWrites:      &corev1.ResourceQuota{ObjectMeta: metaOf(home, name(byWrites), nil)},
-		byBindings:    bindingOf(home, name(byBindings), "view", userSubject("clerk:user_probe")),
-		byNamespaces:  restricted,
-		bySecrets:     secretObject(home, name(bySecrets), labels),
-		byMirror:      tombstone,
-		byTenants:     &corev1.ResourceQuota{ObjectMeta: metaOf(home, name(byTenants), labels)},
-		byProtectedNS: protected,
-	}
-}
-
-// expectPoliciesInForce asks for what must be refused, as the operator of the test's cluster.
+// expectPoliciesInForce asks for what must be refused, as the operator of the test's cluster, and waits for the operator to
+// say that it is.
 func (w *world) expectPoliciesInForce() {
 	w.t.Helper()
-	home, c := suite.in.Namespace, w.asOperator()
-	for policy, probe := range probes(home) {
-		err := c.Create(w.t.Context(), probe, client.DryRunAll)
-		w.Expect(refuser(err)).To(Equal(policy), "%v", err)
-		w.Expect(err).To(MatchError(ContainSubstring("probe of " + policyObject(policy).Name)))
+	c := w.asOperator()
+	for _, probe := range policy.Probes(suite.in.Namespace) {
+		err := probe.Ask(w.t.Context(), c)
+		w.Expect(policyObject(refuser(err)).Name).To(Equal(probe.Policy), "%s: %v", probe.Attempt, err)
 	}
-	clerkUser, foreign := userSubject("clerk:user_2mallory"), namespaceObject("default")
-	labels := managed("org_2mallory")
-	w.expectAnswers(c, []attempt{
-		{"a binding in another namespace", create(bindingOf("default", "clerk-admin", "admin", clerkUser)), byWrites},
-		{"a Secret in another namespace", create(secretObject("default", newName(), labels)), byWrites},
-		{"a binding at home", create(bindingOf(home, "clerk-admin", "admin", clerkUser)), byBindings},
-		{"a Secret without the label at home", create(secretObject(home, newName(), nil)), bySecrets},
-		{"the label of a tenant on a foreign namespace", merge(foreign,
-			`{"metadata":{"labels":{"clerk-operator.dev/organization-id":"org_2mallory"}}}`), byNamespaces},
-	})
+	instance := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instanceName}}
+	w.Eventually(stored(w, instance)).Should(
+		haveCondition(clerkv1alpha1.ConditionPoliciesEnforced, metav1.ConditionTrue, clerkv1alpha1.ReasonEnforced))
 }
 
 func TestInstall_theOldestKustomizePutsEveryPolicyInForce(t *testing.T) {
@@ -232,4 +203,20 @@ func TestInstall_inAnotherNamespaceEveryPolicyIsInForce(t *testing.T) {
 
 	o, namespace := w.tenant("elsewhere")
 	w.memberOf(o, namespace)
+}
+
+// Without the component the policies restrict an account that is not the operator's.
+func TestInstall_inAnotherNamespaceWithoutTheComponentTheOperatorSaysSo(t *testing.T) {
+	w := newWorld(t)
+	overlay := w.otherOverlay()
+	w.write(filepath.Join(overlay, "kustomization.yaml"), "resources: [operator, "+w.configFolder(overlay)+"/policy]\n")
+	w.ownClusterWith(installation.Options{
+		Manifests: w.kubectl("kustomize", overlay), Namespace: otherNamespace, ServiceAccount: otherServiceAccount,
+	}, probeOften)
+	o := w.newOrganization("elsewhere")
+	class := w.class([]string{o.ID})
+	w.happen("organization.created", o.Data())
+	w.wantEnforced(metav1.ConditionFalse, clerkv1alpha1.ReasonNotEnforced, class)
+	w.Eventually(stored(w, w.organizationObject(o.ID))).Should(beWithheld)
+	w.Consistently(w.namespacesOf([]string{o.ID})).Should(BeEmpty())
 }
