@@ -242,8 +242,9 @@ const (
 	ReasonEnforced = "Enforced"
 	// ReasonNotEnforced says that some admission policy did not; the message says which one and what it let through.
 	ReasonNotEnforced = "NotEnforced"
-	// ReasonProbesUnanswered says that the API server has not answered the probes for too long.
-	ReasonProbesUnanswered = "ProbesUnanswered"
+	// ReasonNotProven says that for too long no answer of the API server's has said whether some policy holds; the message
+	// has the answer.
+	ReasonNotProven = "NotProven"
 )
 
 // Reasons of a ClerkTenantClass's and a ClerkTombstone's Ready.

@@ -37,12 +37,18 @@ type gate struct {
 	required bool
 
 	mu sync.Mutex
-	// withheld are those who were given nothing, to be looked at when the policies change.
+	// withheld are those who were given nothing, to be looked at when the standing of the policies changes from the one that
+	// they were last looked at for.
 	withheld map[clerkv1alpha1.TenantKind]sets.Set[reconcile.Request]
+	looked   map[clerkv1alpha1.TenantKind]policy.Standing
 }
 
 func newGate(policies Policies, required bool) *gate {
-	return &gate{policies: policies, required: required, withheld: map[clerkv1alpha1.TenantKind]sets.Set[reconcile.Request]{}}
+	return &gate{
+		policies: policies, required: required,
+		withheld: map[clerkv1alpha1.TenantKind]sets.Set[reconcile.Request]{},
+		looked:   map[clerkv1alpha1.TenantKind]policy.Standing{},
+	}
 }
 
 // errNotProbed says that nothing can be given before the policies have been probed, which brings everything back.
@@ -61,7 +67,7 @@ func (g *gate) check(o owner) error {
 		return nil
 	case policy.Pending:
 		return errNotProbed
-	case policy.NotEnforced, policy.Unanswered:
+	case policy.NotEnforced, policy.NotProven:
 	}
 	return stalled(clerkv1alpha1.ReasonPoliciesNotEnforced, 0, "no new namespace and no new access is given while the operator's "+
 		"admission policies are not in force; the condition %s of ClerkInstances and ClerkTenantClasses says why",
@@ -89,6 +95,11 @@ func (g *gate) waiting(kind clerkv1alpha1.TenantKind) handler.MapFunc {
 	return func(context.Context, client.Object) []reconcile.Request {
 		g.mu.Lock()
 		defer g.mu.Unlock()
+		standing := g.policies.State().Standing
+		if standing == g.looked[kind] && standing != policy.Enforced {
+			return nil // there is nothing to tell them that they do not say already
+		}
+		g.looked[kind] = standing
 		requests := g.withheld[kind].UnsortedList()
 		delete(g.withheld, kind)
 		return requests
@@ -121,8 +132,8 @@ func (g *gate) tell(o conditioned) {
 				"name of the operator's account in it"
 		}
 		set(metav1.ConditionFalse, clerkv1alpha1.ReasonNotEnforced)
-	case policy.Unanswered:
-		set(metav1.ConditionUnknown, clerkv1alpha1.ReasonProbesUnanswered)
+	case policy.NotProven:
+		set(metav1.ConditionUnknown, clerkv1alpha1.ReasonNotProven)
 	}
 }
 

@@ -11,12 +11,15 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/policy"
+	"github.com/clerk-operator/clerk-operator/internal/tenant"
 )
 
 // known are policies of which something is known.
@@ -51,11 +54,20 @@ func TestGate_bringsBackThoseWhoWereGivenNothing(t *testing.T) {
 	g.Expect(waiting(t.Context(), nil)).To(ConsistOf(requestForOwner(o), requestForOwner(other)))
 	g.Expect(waiting(t.Context(), nil)).To(BeEmpty())
 
-	for _, standing := range []policy.Standing{policy.NotEnforced, policy.Unanswered} {
+	for _, standing := range []policy.Standing{policy.NotEnforced, policy.NotProven} {
 		g.Expect(hasReason(at(standing), clerkv1alpha1.ReasonPoliciesNotEnforced)).To(BeTrue(), string(standing))
 		g.Expect(waiting(t.Context(), nil)).To(ConsistOf(requestForOwner(o)))
+		g.Expect(at(standing)).NotTo(Succeed())
+		g.Expect(waiting(t.Context(), nil)).To(BeEmpty(), "only the message has changed")
 	}
 	g.Expect(at(policy.NotEnforced)).NotTo(Succeed())
+	policies.state.Standing = policy.Enforced
+	g.Expect(waiting(t.Context(), nil)).To(ConsistOf(requestForOwner(o)))
+
+	// Two changes whose first one was not heard of.
+	g.Expect(at(policy.NotEnforced)).NotTo(Succeed())
+	policies.state.Standing = policy.Enforced
+	g.Expect(waiting(t.Context(), nil)).To(ConsistOf(requestForOwner(o)))
 	g.Expect(at(policy.Enforced)).To(Succeed())
 	g.Expect(waiting(t.Context(), nil)).To(BeEmpty())
 
@@ -73,7 +85,7 @@ func TestGate_tellsInACondition(t *testing.T) {
 	}{
 		"in force":             {policy.Enforced, true, metav1.ConditionTrue, clerkv1alpha1.ReasonEnforced, "found"},
 		"not in force":         {policy.NotEnforced, true, metav1.ConditionFalse, clerkv1alpha1.ReasonNotEnforced, "found; until every policy holds"},
-		"no answer":            {policy.Unanswered, true, metav1.ConditionUnknown, clerkv1alpha1.ReasonProbesUnanswered, "found"},
+		"no answer":            {policy.NotProven, true, metav1.ConditionUnknown, clerkv1alpha1.ReasonNotProven, "found"},
 		"not probed yet":       {policy.Pending, true, metav1.ConditionTrue, "Earlier", "said by another"},
 		"not in force, no bar": {policy.NotEnforced, false, metav1.ConditionFalse, clerkv1alpha1.ReasonNotEnforced, "--require-policies=false"},
 		"in force, no bar":     {policy.Enforced, false, metav1.ConditionTrue, clerkv1alpha1.ReasonEnforced, "--require-policies=false"},
@@ -90,11 +102,29 @@ func TestGate_tellsInACondition(t *testing.T) {
 }
 
 func TestFinish_writesNothingBeforeThePoliciesAreProbed(t *testing.T) {
-	g, b := NewWithT(t), &base{} // without a client: it would have to write
-	before := organizationOf("org_1")
-	after := before.DeepCopy()
-	setReady(after, metav1.ConditionFalse, clerkv1alpha1.ReasonReconcileError, "")
-	g.Expect(b.finish(t.Context(), before, after, ctrl.Result{}, errors.Join(errNotProbed))).To(Equal(ctrl.Result{}))
+	other := errors.New("the API server is away")
+	for name, tc := range map[string]struct {
+		err, want error
+	}{
+		"nothing else":            {errors.Join(nil, errNotProbed, errors.Join(errNotProbed)), nil},
+		"access was not revoked":  {errors.Join(errNotProbed, other), other},
+		"deeper":                  {errors.Join(errors.Join(errNotProbed, nil), errors.Join(other)), other},
+		"somebody has to look at": {errors.Join(errNotProbed, stalled("Reason", 0, "")), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, b := NewWithT(t), &base{} // without a client: it would have to write
+			before := organizationOf("org_1")
+			after := before.DeepCopy()
+			setReady(after, metav1.ConditionFalse, clerkv1alpha1.ReasonReconcileError, "")
+			result, err := b.finish(t.Context(), before, after, ctrl.Result{}, tc.err)
+			g.Expect(result).To(Equal(ctrl.Result{}))
+			if tc.want == nil {
+				g.Expect(err).NotTo(HaveOccurred())
+			} else {
+				g.Expect(err).To(MatchError(tc.want))
+			}
+		})
+	}
 }
 
 func TestGives(t *testing.T) {
@@ -132,5 +162,31 @@ func TestGives(t *testing.T) {
 			}
 			g.Expect(gives(existing, desired)).To(Equal(tc.want))
 		})
+	}
+}
+
+// A leader begins without knowing the policies: what it finds to be changed waits, and what it finds to be taken away does not.
+func TestWithhold_takesFromThoseWhoAreGrantedNothing(t *testing.T) {
+	g := NewWithT(t)
+	o := organizationOf("org_1")
+	bound := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "clerk-view", Labels: tenant.Labels(o)}}
+	bound.RoleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}
+	for _, user := range []string{"user_promoted", "user_banned"} {
+		bound.Subjects = append(bound.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "clerk:" + user})
+	}
+	granted := tenant.Grants{"edit": {"user_promoted"}}
+	for name, tc := range map[string]struct {
+		reason error
+		want   string
+	}{
+		"before the policies are probed": {errNotProbed, "change RoleBinding ns/clerk-view (1 subjects)"},
+		"while they are not in force":    {stalled("Reason", 0, ""), "delete RoleBinding ns/clerk-view"},
+	} {
+		scheme := runtime.NewScheme()
+		g.Expect(rbacv1.AddToScheme(scheme)).To(Succeed())
+		planner := newPlanner(fake.NewClientBuilder().WithScheme(scheme).WithObjects(bound).Build(), nil)
+		tenants := &tenancy{base: base{client: planner}}
+		g.Expect(tenants.withhold(t.Context(), o, "ns", granted, tc.reason)).To(Succeed(), name)
+		g.Expect(planner.plan().Changes).To(Equal([]string{tc.want}), name)
 	}
 }

@@ -65,7 +65,7 @@ func (b *base) finish(
 		return ctrl.Result{RequeueAfter: behindInterval, Priority: new(rolloutPriority)}, nil
 	}
 	if errors.Is(err, errNotProbed) {
-		return ctrl.Result{}, nil
+		return outcome(besides(err, errNotProbed), ctrl.Result{})
 	}
 	behind := b.written.isAhead(before)
 	err = errors.Join(err, b.patchStatus(ctx, before, after))
@@ -123,14 +123,25 @@ var quietReasons = map[string]bool{
 	clerkv1alpha1.ReasonPoliciesNotEnforced: true,
 }
 
-// alsoTold are the conditions whose transitions are told beside Ready's, with the status that is good.
-var alsoTold = map[string]metav1.ConditionStatus{
-	clerkv1alpha1.ConditionBackendAPIReady: metav1.ConditionTrue,
-	clerkv1alpha1.ConditionFresh:           metav1.ConditionTrue,
-	clerkv1alpha1.ConditionPruneHeld:       metav1.ConditionFalse,
+// telling says which statuses of a condition are bad: all but the good one and, unless that is told, Unknown.
+type telling struct {
+	good    metav1.ConditionStatus
+	unknown bool
+}
 
-	clerkv1alpha1.ConditionInstancesSpecified: metav1.ConditionTrue,
-	clerkv1alpha1.ConditionPoliciesEnforced:   metav1.ConditionTrue,
+func (t telling) isBad(c *metav1.Condition) bool {
+	return c != nil && c.Status != t.good && (t.unknown || c.Status != metav1.ConditionUnknown)
+}
+
+// alsoTold are the conditions whose transitions are told beside Ready's.
+var alsoTold = map[string]telling{
+	clerkv1alpha1.ConditionBackendAPIReady: {good: metav1.ConditionTrue},
+	clerkv1alpha1.ConditionFresh:           {good: metav1.ConditionTrue},
+	clerkv1alpha1.ConditionPruneHeld:       {good: metav1.ConditionFalse},
+
+	clerkv1alpha1.ConditionInstancesSpecified: {good: metav1.ConditionTrue},
+	// Nothing new is given either while it is unknown.
+	clerkv1alpha1.ConditionPoliciesEnforced: {good: metav1.ConditionTrue, unknown: true},
 }
 
 // tell makes Events of transitions. Becoming ready for the first time is told of organizations only: that a tenant exists
@@ -155,13 +166,12 @@ func (b *base) tell(before, after conditioned) {
 }
 
 // tellCondition makes an Event of a condition that turned bad, or good after it had been bad.
-func (b *base) tellCondition(before, after conditioned, condition string, good metav1.ConditionStatus) {
+func (b *base) tellCondition(before, after conditioned, condition string, t telling) {
 	was, is := transition(before, after, condition)
 	switch {
-	case is == nil || is.Status == metav1.ConditionUnknown:
-	case is.Status != good:
+	case t.isBad(is):
 		b.recorder.Eventf(after, nil, corev1.EventTypeWarning, is.Reason, "Reconcile", "%s", is.Message)
-	case was != nil && was.Status != metav1.ConditionUnknown && was.Status != good:
+	case is != nil && is.Status == t.good && t.isBad(was):
 		b.recorder.Eventf(after, nil, corev1.EventTypeNormal, is.Reason, "Reconcile", "%s", is.Message)
 	}
 }
@@ -230,6 +240,23 @@ func stalledOnly(err error) (recheck time.Duration, ok bool) {
 		}
 	}
 	return recheck, true
+}
+
+// besides returns what else is joined in an error than a target; nil when that is nothing.
+func besides(err, target error) error {
+	joined, isJoined := err.(interface{ Unwrap() []error })
+	switch {
+	case isJoined:
+		rest := slices.Clone(joined.Unwrap())
+		for i := range rest {
+			rest[i] = besides(rest[i], target)
+		}
+		return errors.Join(rest...)
+	case errors.Is(err, target):
+		return nil
+	default:
+		return err
+	}
 }
 
 // setFailed sets a condition to False for an error.

@@ -207,6 +207,9 @@ func (t *tenancy) reconcileTenant(ctx context.Context, c *claim, granted tenant.
 		setFailed(c.owner, clerkv1alpha1.ConditionNamespaceReady, err)
 		setCondition(c.owner, clerkv1alpha1.ConditionAccessReady, metav1.ConditionFalse,
 			clerkv1alpha1.ReasonBinding, "there is no namespace to give access to")
+		if hasReason(err, clerkv1alpha1.ReasonPoliciesNotEnforced) {
+			setFailed(c.owner, clerkv1alpha1.ConditionAccessReady, err)
+		}
 		if namespace != nil {
 			err = errors.Join(err, t.reconcileBindings(ctx, c.owner, namespace.Name, nil))
 		}
@@ -250,7 +253,7 @@ func (t *tenancy) reconcileAccess(
 	desired := tenant.RoleBindings(namespace, c.owner, c.config.UsernamePrefix(), granted)
 	if gives(existing, desired) {
 		if err := t.gate.check(c.owner); err != nil {
-			return errors.Join(err, t.revoke(ctx, c.owner, namespace, granted))
+			return errors.Join(err, t.withhold(ctx, c.owner, namespace, granted, err))
 		}
 	}
 	return t.changeBindings(ctx, existing, desired)

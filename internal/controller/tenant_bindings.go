@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -84,6 +85,24 @@ func (t *tenancy) revoke(
 		}
 	}
 	return t.reconcileBindings(ctx, o, namespace, kept)
+}
+
+// withhold takes from the managed bindings of a namespace what is not granted, where the gate gave a reason to add nothing.
+// Before the policies are probed, which is over in a moment, a user whose role changes keeps the old one for that long.
+func (t *tenancy) withhold(ctx context.Context, o owner, namespace string, granted tenant.Grants, reason error) error {
+	if !errors.Is(reason, errNotProbed) {
+		return t.revoke(ctx, o, namespace, granted)
+	}
+	existing, err := bindingsOf(ctx, t.client, o, namespace)
+	if err != nil {
+		return err
+	}
+	some := slices.Concat(slices.Collect(maps.Values(granted))...)
+	kept := tenant.Grants{}
+	for _, binding := range existing {
+		kept[binding.RoleRef.Name] = some
+	}
+	return t.revoke(ctx, o, namespace, kept)
 }
 
 // bindingsOf returns the managed bindings of a tenant's namespace by name.

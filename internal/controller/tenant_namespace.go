@@ -56,7 +56,7 @@ func (t *tenancy) reconcileNamespace(ctx context.Context, c *claim, granted tena
 // policies alone keep others from making one like it. Access to it that is not granted goes.
 func (t *tenancy) recognise(ctx context.Context, o owner, namespace *corev1.Namespace, granted tenant.Grants) error {
 	if err := t.gate.check(o); err != nil {
-		return errors.Join(err, t.revoke(ctx, o, namespace.Name, granted))
+		return errors.Join(err, t.withhold(ctx, o, namespace.Name, granted, err))
 	}
 	return nil
 }

@@ -22,9 +22,6 @@ import (
 // DefaultNamespace is where the operator is when nothing says otherwise.
 const DefaultNamespace = "clerk-operator-system"
 
-// minProbeInterval keeps the API server and its audit log from being flooded.
-const minProbeInterval = 100 * time.Millisecond
-
 // Options is everything that the manager is told when it starts.
 type Options struct {
 	// ReceiverBindAddress is where webhooks are received, as host:port.
@@ -92,8 +89,8 @@ func (o *Options) validate() error {
 	for _, problem := range validation.IsDNS1123Label(o.Namespace) {
 		errs = append(errs, fmt.Errorf("--namespace=%q: %s", o.Namespace, problem))
 	}
-	if o.ProbeInterval < minProbeInterval {
-		errs = append(errs, fmt.Errorf("--probe-interval=%s: want at least %s", o.ProbeInterval, minProbeInterval))
+	if o.ProbeInterval < policy.MinInterval || o.ProbeInterval > policy.MaxInterval {
+		errs = append(errs, fmt.Errorf("--probe-interval=%s: want %s to %s", o.ProbeInterval, policy.MinInterval, policy.MaxInterval))
 	}
 	if o.ReceiverCertDir != "" {
 		if info, err := os.Stat(o.ReceiverCertDir); err != nil || !info.IsDir() {

@@ -57,7 +57,8 @@ func TestParse_saysWhatIsWrong(t *testing.T) {
 		"receiver off":          {argument: "--receiver-bind-address=0", want: "--receiver-bind-address"},
 		"health without port":   {argument: "--health-probe-bind-address=x", want: "--health-probe-bind-address"},
 		"namespace":             {argument: "--namespace=Not_One", want: "--namespace"},
-		"too often":             {argument: "--probe-interval=1ms", want: "--probe-interval"},
+		"probes too often":      {argument: "--probe-interval=1ms", want: "--probe-interval"},
+		"probes too seldom":     {argument: "--probe-interval=10m", want: "--probe-interval"},
 		"no such directory":     {argument: "--receiver-cert-dir=/nonexistent", want: "--receiver-cert-dir"},
 	} {
 		t.Run(name, func(t *testing.T) {

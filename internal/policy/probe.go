@@ -57,11 +57,11 @@ type Answer int
 
 // The answers.
 const (
-	// Unknown says that the API server did not decide.
+	// Unknown says nothing of the policy: the API server did not decide, or something else than the policy refused the probe.
 	Unknown Answer = iota
 	// Holds says that the probe was refused as it has to be.
 	Holds
-	// DoesNotHold says that the probe was let through, or that something else than the policy refused it.
+	// DoesNotHold says that the probe was let through.
 	DoesNotHold
 )
 
@@ -79,14 +79,12 @@ func (p *Probe) Judge(err error) Answer {
 	switch {
 	case err == nil:
 		return DoesNotHold
-	case !isDecided(err):
-		return Unknown
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
 		return DoesNotHold // it came as far as the storage
-	case strings.HasSuffix(err.Error(), p.Message):
+	case isDecided(err) && strings.HasSuffix(err.Error(), p.Message):
 		return Holds
 	default:
-		return DoesNotHold
+		return Unknown
 	}
 }
 
@@ -105,6 +103,12 @@ func isDecided(err error) bool {
 	}
 }
 
+// bindableRole is a ClusterRole that config/rbac lets the operator bind: RBAC decides before the policies do.
+const bindableRole = "view"
+
+// probeID is an organization's ID that Clerk does not make.
+const probeID = "org_probe"
+
 // heldRole is a ClusterRole whose rights everybody who is authenticated has. RBAC lets the operator bind it for that, though
 // it does not have the verb bind on it.
 const heldRole = "system:basic-user"
@@ -121,7 +125,7 @@ func Probes(namespace string) []Probe { return slices.Concat(reserved(namespace)
 func reserved(namespace string) []Probe {
 	probes := []Probe{
 		{Policy: RestrictWrites, Object: &corev1.ResourceQuota{ObjectMeta: meta(namespace, probeName(RestrictWrites), nil)}},
-		{Policy: RestrictBindings, Object: binding(namespace, probeName(RestrictBindings), heldRole)},
+		{Policy: RestrictBindings, Object: binding(namespace, probeName(RestrictBindings), bindableRole)},
 		{Policy: RestrictNamespaces, Object: &corev1.Namespace{ObjectMeta: meta("", probeName(RestrictNamespaces), nil)}},
 		{Policy: RestrictSecrets, Object: &corev1.Secret{ObjectMeta: meta(namespace, probeName(RestrictSecrets), nil)}},
 		{Policy: ProtectMirror, Object: tombstone()},
@@ -143,7 +147,7 @@ func purposes(namespace string) []Probe {
 	return []Probe{
 		{
 			Policy: RestrictWrites, Attempt: "a RoleBinding in another namespace",
-			Object: binding(other, "clerk-probe", "view"),
+			Object: binding(other, "clerk-probe", bindableRole),
 		},
 		{
 			Policy: RestrictWrites, Attempt: "a Secret in another namespace",
@@ -151,7 +155,7 @@ func purposes(namespace string) []Probe {
 		},
 		{
 			Policy: RestrictBindings, Attempt: "a RoleBinding in the operator's own namespace",
-			Object: binding(namespace, "clerk-probe", "view"),
+			Object: binding(namespace, "clerk-probe", bindableRole),
 		},
 		{
 			Policy: RestrictBindings, Attempt: "a RoleBinding of a ClusterRole that the operator does not have the verb bind on",
@@ -161,7 +165,7 @@ func purposes(namespace string) []Probe {
 			Policy: RestrictNamespaces, Attempt: "a tenant's label on another namespace",
 			Object: &corev1.Namespace{ObjectMeta: meta("", other, nil)},
 			Patch: client.RawPatch(types.MergePatchType,
-				[]byte(`{"metadata":{"labels":{"`+clerkv1alpha1.LabelOrganizationID+`":"org_probe"}}}`)),
+				[]byte(`{"metadata":{"labels":{"`+clerkv1alpha1.LabelOrganizationID+`":"`+probeID+`"}}}`)),
 		},
 		{
 			Policy: RestrictSecrets, Attempt: "a Secret without the operator's label",
@@ -197,7 +201,7 @@ func tombstone() *clerkv1alpha1.ClerkTombstone {
 func tenantNamespace(name string) *corev1.Namespace {
 	o := &corev1.Namespace{ObjectMeta: meta("", name, map[string]string{
 		clerkv1alpha1.LabelManagedBy:         clerkv1alpha1.ManagedBy,
-		clerkv1alpha1.LabelOrganizationID:    "org_probe",
+		clerkv1alpha1.LabelOrganizationID:    probeID,
 		clerkv1alpha1.LabelInstance:          name,
 		"pod-security.kubernetes.io/enforce": "restricted",
 	})}

@@ -4,7 +4,6 @@
 package policy
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -20,14 +19,19 @@ import (
 const (
 	// DefaultInterval is the time between two rounds of probes.
 	DefaultInterval = 2 * time.Minute
-	// retryInterval is the time between two rounds while the policies do not hold, so that it is seen soon when they do.
+	// MinInterval keeps the API server and its audit log from being flooded.
+	MinInterval = 100 * time.Millisecond
+	// MaxInterval lets a new answer come before the last one counts no more.
+	MaxInterval = 5 * time.Minute
+	// retryInterval is the time between two rounds while not every answer is that a policy holds, so that it is seen soon
+	// when they do.
 	retryInterval = 10 * time.Second
-	// settleRounds is how many rounds the policies may take to hold when the operator starts, and settleInterval the time
-	// between them: policies that were installed with it come into force within seconds.
-	settleRounds   = 5
+	// settleTime is what the policies may take to hold when the operator starts, and settleInterval the time between two
+	// rounds then: policies that were installed with it come into force within seconds.
+	settleTime     = 5 * time.Second
 	settleInterval = time.Second
-	// roundTimeout bounds one round.
-	roundTimeout = 30 * time.Second
+	// probeTimeout bounds one probe.
+	probeTimeout = 10 * time.Second
 )
 
 // Prober probes the policies while it leads.
@@ -38,11 +42,11 @@ type Prober struct {
 	log      logr.Logger
 	enforced *prometheus.GaugeVec
 	probes   []Probe
+	// known is what is known of each probe. Only the rounds use it.
+	known []heard
 
-	mu sync.Mutex
-	// settled says that the answers may be told.
-	settled     bool
-	answers     answers
+	mu          sync.Mutex
+	state       State
 	subscribers []chan event.GenericEvent
 }
 
@@ -51,14 +55,15 @@ type Prober struct {
 func NewProber(
 	c client.Client, namespace string, interval time.Duration, clk clock.Clock, log logr.Logger, registry prometheus.Registerer,
 ) (*Prober, error) {
+	probes := Probes(namespace)
 	p := &Prober{
-		client: c, interval: interval, clock: clk, log: log, probes: Probes(namespace),
+		client: c, interval: interval, clock: clk, log: log, probes: probes,
+		known: make([]heard, len(probes)), state: State{Standing: Pending},
 		enforced: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "clerk_operator_policy_enforced",
 			Help: "1 when an admission policy of the operator refuses what it is probed with, else 0, by policy; of the leader.",
 		}, []string{"policy"}),
 	}
-	p.answers = make(answers, len(p.probes))
 	if err := registry.Register(p.enforced); err != nil {
 		return nil, fmt.Errorf("registering the metric of policies: %w", err)
 	}
@@ -70,99 +75,88 @@ func (*Prober) NeedLeaderElection() bool { return true }
 
 // Start probes until the context ends.
 func (p *Prober) Start(ctx context.Context) error {
-	told := State{Standing: Pending}
-	answered := true
-	for round := 1; ctx.Err() == nil; round++ {
-		err := p.round(ctx)
-		if err != nil && answered {
-			p.log.Info("The API server does not answer the probes of the admission policies", "error", err.Error())
+	start := p.clock.Now()
+	for ctx.Err() == nil {
+		allHold := p.round(ctx)
+		state := sum(p.probes, p.known, p.clock.Now())
+		settled := p.State().Standing != Pending || state.Standing == Enforced || p.clock.Since(start) >= settleTime
+		wait := p.interval
+		switch {
+		case !settled:
+			wait = min(wait, settleInterval)
+		case !allHold:
+			wait = min(wait, retryInterval)
 		}
-		answered = err == nil
-		state := p.tellable(round)
-		if state.Standing != told.Standing || state.Message != told.Message {
-			p.log.Info("The admission policies were probed", "standing", state.Standing, "message", state.Message)
-			p.changed()
+		if settled {
+			p.publish(state)
 		}
-		told = state
-		timer := p.clock.NewTimer(p.wait(state))
+		timer := p.clock.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			return nil
 		case <-timer.C():
 		}
 	}
 	return nil
 }
 
-// wait returns the time until the next round.
-func (p *Prober) wait(state State) time.Duration {
-	switch state.Standing {
-	case Pending:
-		return min(p.interval, settleInterval)
-	case NotEnforced, Unanswered:
-		return min(p.interval, retryInterval)
-	case Enforced:
-		return p.interval
-	}
-	return p.interval
-}
-
-// round makes every probe once. It returns an error when one was not answered. What is found not to hold is logged with the
-// API server's words.
-func (p *Prober) round(ctx context.Context) (unanswered error) {
-	timed, cancel := context.WithTimeout(ctx, roundTimeout)
-	defer cancel()
+// round makes every probe once, and reports whether all of them hold.
+func (p *Prober) round(ctx context.Context) (allHold bool) {
+	errs := make([]error, len(p.probes))
+	var probing sync.WaitGroup
 	for i := range p.probes {
-		probe := &p.probes[i]
-		err := probe.Ask(timed, p.client)
-		if ctx.Err() != nil {
-			return nil // the operator ends
-		}
-		answer := probe.Judge(err)
-		if answer == Unknown {
-			unanswered = cmp.Or(unanswered, err)
-		}
-		p.mu.Lock()
-		before := p.answers.of(i, p.clock.Now())
-		p.answers.note(i, answer, p.clock.Now())
-		p.mu.Unlock()
-		if answer == DoesNotHold && answer != before {
-			p.log.Info("An admission policy does not refuse what it has to",
-				"policy", probe.Policy, "attempt", probe.Attempt, "answer", fmt.Sprint(err))
-		}
+		probing.Go(func() {
+			timed, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			errs[i] = p.probes[i].Ask(timed, p.client)
+		})
 	}
-	return unanswered
+	probing.Wait()
+	if ctx.Err() != nil {
+		return false // the answers are of the operator's end
+	}
+	allHold = true
+	for i, err := range errs {
+		answer, before := p.probes[i].Judge(err), p.known[i].words
+		p.known[i] = p.known[i].with(answer, err, p.clock.Now())
+		if p.known[i].words == noAnswer && before != noAnswer {
+			p.log.Info("A probe of an admission policy was not answered", "policy", p.probes[i].Policy, "error", err.Error())
+		}
+		allHold = allHold && answer == Holds
+	}
+	return allHold
 }
 
-// tellable lets the answers be told when the policies hold, or had the time to, and returns what is told then.
-func (p *Prober) tellable(round int) State {
-	p.mu.Lock()
-	state := p.answers.state(p.probes, p.clock.Now())
-	p.settled = p.settled || state.Standing == Enforced || round >= settleRounds
-	settled := p.settled
-	holds := p.answers.holds(p.probes, p.clock.Now())
-	p.mu.Unlock()
-	if !settled {
-		return State{Standing: Pending}
-	}
-	for policy, is := range holds {
+// publish tells what is known when it has changed.
+func (p *Prober) publish(state State) {
+	for policy, is := range inForce(p.probes, p.known, p.clock.Now()) {
 		value := 0.0
 		if is {
 			value = 1
 		}
 		p.enforced.WithLabelValues(policy).Set(value)
 	}
-	return state
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == state {
+		return
+	}
+	p.state = state
+	p.log.Info("What is known of the admission policies has changed", "standing", state.Standing, "message", state.Message)
+	for _, subscriber := range p.subscribers {
+		select {
+		case subscriber <- event.GenericEvent{}:
+		default: // one that has not been read yet tells of this change, too
+		}
+	}
 }
 
-// State returns what is known now.
+// State returns what is known.
 func (p *Prober) State() State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.settled {
-		return State{Standing: Pending}
-	}
-	return p.answers.state(p.probes, p.clock.Now())
+	return p.state
 }
 
 // Changes returns a channel of its own that an empty event comes to when the state has changed.
@@ -172,15 +166,4 @@ func (p *Prober) Changes() <-chan event.GenericEvent {
 	changes := make(chan event.GenericEvent, 1)
 	p.subscribers = append(p.subscribers, changes)
 	return changes
-}
-
-func (p *Prober) changed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, subscriber := range p.subscribers {
-		select {
-		case subscriber <- event.GenericEvent{}:
-		default: // one that has not been read yet tells of this change, too
-		}
-	}
 }

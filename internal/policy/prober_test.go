@@ -4,49 +4,128 @@
 package policy
 
 import (
+	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/rest"
-	"k8s.io/utils/clock"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 )
 
-// nowhere is an address at which no API server answers.
-const nowhere = "127.0.0.1:1"
-
-func TestProber_saysNothingAtOnceAndThenThatItHasNoAnswer(t *testing.T) {
-	g := NewWithT(t)
-	c, err := client.New(&rest.Config{Host: nowhere}, client.Options{})
-	g.Expect(err).NotTo(HaveOccurred())
-	now := clocktesting.NewFakeClock(time.Now())
-	prober, err := NewProber(c, "somewhere", DefaultInterval, now, logr.Discard(), prometheus.NewRegistry())
-	g.Expect(err).NotTo(HaveOccurred())
-	changes := prober.Changes()
-	go func() { _ = prober.Start(t.Context()) }()
-	for range settleRounds - 1 {
-		g.Eventually(now.HasWaiters).Should(BeTrue())
-		g.Expect(prober.State().Standing).To(Equal(Pending))
-		g.Expect(changes).NotTo(Receive())
-		now.Step(settleInterval)
-	}
-	g.Eventually(changes).Should(Receive())
-	g.Expect(prober.State().Standing).To(Equal(Unanswered))
+// answering is an API server that answers every probe alike: a real one is not away when a test wants it to.
+type answering struct {
+	client.Client
+	// answer is an error, or nil.
+	answer atomic.Pointer[error]
 }
 
-func TestProber_asksSoonAgainWhatDoesNotHold(t *testing.T) {
-	g := NewWithT(t)
-	prober, err := NewProber(nil, "somewhere", DefaultInterval, clock.RealClock{}, logr.Discard(), prometheus.NewRegistry())
-	g.Expect(err).NotTo(HaveOccurred())
-	for standing, want := range map[Standing]time.Duration{
-		Pending: settleInterval, NotEnforced: retryInterval, Unanswered: retryInterval, Enforced: DefaultInterval,
-	} {
-		g.Expect(prober.wait(State{Standing: standing})).To(Equal(want), string(standing))
+// with makes it answer so from now on.
+func (a *answering) with(err error) { a.answer.Store(&err) }
+
+func (a *answering) Create(context.Context, client.Object, ...client.CreateOption) error {
+	return *a.answer.Load()
+}
+
+func (a *answering) Patch(context.Context, client.Object, client.Patch, ...client.PatchOption) error {
+	return *a.answer.Load()
+}
+
+var (
+	errAway    = errors.New("connection refused")
+	errRefused = apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "x", errors.New("so"))
+)
+
+// probing is a prober with a clock that the test moves.
+type probing struct {
+	*WithT
+	*Prober
+	now     *clocktesting.FakeClock
+	server  *answering
+	changes <-chan event.GenericEvent
+}
+
+func startProbing(t *testing.T, answer error) *probing {
+	t.Helper()
+	p := &probing{WithT: NewWithT(t), now: clocktesting.NewFakeClock(time.Now()), server: &answering{}}
+	p.server.with(answer)
+	var err error
+	p.Prober, err = NewProber(p.server, "somewhere", DefaultInterval, p.now, logr.Discard(), prometheus.NewRegistry())
+	p.Expect(err).NotTo(HaveOccurred())
+	for i := range p.probes {
+		p.probes[i].Message = "" // one answer is right for all
 	}
-	prober.interval = time.Millisecond
-	g.Expect(prober.wait(State{Standing: NotEnforced})).To(Equal(time.Millisecond))
+	p.changes = p.Changes()
+	go func() { _ = p.Start(t.Context()) }()
+	return p
+}
+
+// expect waits for the round to end and expects a standing, and whether that is told.
+func (p *probing) expect(standing Standing, told bool) {
+	p.Eventually(p.now.HasWaiters).Should(BeTrue())
+	p.Expect(p.State().Standing).To(Equal(standing))
+	if told {
+		p.Expect(p.changes).To(Receive())
+	} else {
+		p.Expect(p.changes).NotTo(Receive())
+	}
+}
+
+func TestProber_givesPoliciesTimeToSettle(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer error
+		want   Standing
+	}{
+		"an API server that is away": {errAway, NotProven},
+		"policies that let through":  {nil, NotEnforced},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProbing(t, tc.answer)
+			for range settleTime / settleInterval {
+				p.expect(Pending, false)
+				p.now.Step(settleInterval)
+			}
+			p.expect(tc.want, true)
+		})
+	}
+}
+
+func TestProber_tellsAtOnceThatPoliciesHold(t *testing.T) {
+	p := startProbing(t, nil)
+	p.expect(Pending, false)
+	p.server.with(errRefused)
+	p.now.Step(settleInterval)
+	p.expect(Enforced, true)
+
+	p.server.with(nil)
+	p.now.Step(DefaultInterval)
+	p.expect(NotEnforced, true)
+	p.server.with(errRefused)
+	p.now.Step(retryInterval)
+	p.expect(Enforced, true)
+}
+
+// The end of an answer's time is told like every change: whoever was refused something meanwhile waits for that.
+func TestProber_tellsThatAnswersCountNoMore(t *testing.T) {
+	p := startProbing(t, errRefused)
+	p.expect(Enforced, true)
+	p.server.with(errAway)
+	p.now.Step(DefaultInterval)
+	for range (answerCounts - DefaultInterval) / retryInterval {
+		p.expect(Enforced, false)
+		p.now.Step(retryInterval)
+	}
+	p.expect(Enforced, false)
+	p.now.Step(retryInterval)
+	p.expect(NotProven, true)
+	p.server.with(errRefused)
+	p.now.Step(retryInterval)
+	p.expect(Enforced, true)
 }

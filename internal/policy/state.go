@@ -14,14 +14,14 @@ type Standing string
 
 // The standings.
 const (
-	// Pending says that this process has not probed yet.
+	// Pending says that this process does not know yet.
 	Pending Standing = "Pending"
 	// Enforced says that every policy holds.
 	Enforced Standing = "Enforced"
 	// NotEnforced says that some policy does not hold.
 	NotEnforced Standing = "NotEnforced"
-	// Unanswered says that the API server has not answered some probe for longer than an answer counts.
-	Unanswered Standing = "Unanswered"
+	// NotProven says that for longer than an answer counts no answer to some probe has said whether the policy holds.
+	NotProven Standing = "NotProven"
 )
 
 // State is what is known of the policies at a time.
@@ -34,61 +34,74 @@ type State struct {
 // answerCounts is how long an answer counts when no newer one can be had.
 const answerCounts = 10 * time.Minute
 
-// answers are the last answers to probes that were Holds or DoesNotHold, in the probes' order, with their times.
-type answers []timedAnswer
+// maxWords is how much of an answer is told in bytes: conditions have only so much room.
+const maxWords = 256
 
-type timedAnswer struct {
+// heard is what is known of one probe.
+type heard struct {
+	// answer is the last one that said whether the policy holds, and at when that was.
 	answer Answer
 	at     time.Time
+	// words are the API server's, or say that there are none; empty when the probe was let through.
+	words string
 }
 
-// note takes an answer to the i-th probe up, unless it says nothing.
-func (a answers) note(i int, answer Answer, at time.Time) {
-	if answer != Unknown {
-		a[i] = timedAnswer{answer, at}
+// noAnswer stands for errors that differ from time to time: conditions must not.
+const noAnswer = "no answer"
+
+// with returns what is known after one more answer: nil, or the error that Ask returned.
+func (h heard) with(answer Answer, err error, at time.Time) heard {
+	switch {
+	case err == nil:
+		h.words = ""
+	case isDecided(err):
+		h.words = strings.ToValidUTF8(err.Error()[:min(len(err.Error()), maxWords)], "")
+	default:
+		h.words = noAnswer
 	}
+	if answer != Unknown {
+		h.answer, h.at = answer, at
+	}
+	return h
 }
 
-// of returns what the i-th probe says at a time. That something does not hold counts until it is seen to hold.
-func (a answers) of(i int, now time.Time) Answer {
-	if a[i].answer == Holds && now.Sub(a[i].at) > answerCounts {
+// now returns what the probe says at a time. That something does not hold counts until it is seen to hold.
+func (h heard) now(t time.Time) Answer {
+	if h.answer == Holds && t.Sub(h.at) > answerCounts {
 		return Unknown
 	}
-	return a[i].answer
+	return h.answer
 }
 
-// state sums the answers to probes up.
-func (a answers) state(probes []Probe, now time.Time) State {
-	var broken []string
-	unanswered := false
+// sum sums up what is known of probes, which is in their order.
+func sum(probes []Probe, known []heard, t time.Time) State {
+	var broken, unproven []string
 	for i := range probes {
-		switch a.of(i, now) {
+		switch known[i].now(t) {
 		case DoesNotHold:
 			broken = append(broken, fmt.Sprintf("%s does not refuse %s", probes[i].Policy, probes[i].Attempt))
 		case Unknown:
-			unanswered = true
+			unproven = append(unproven, fmt.Sprintf("%s is not proven by %s (%s)", probes[i].Policy, probes[i].Attempt, known[i].words))
 		case Holds:
 		}
 	}
 	switch {
 	case len(broken) > 0:
 		return State{NotEnforced, strings.Join(broken, ", ")}
-	case unanswered:
-		return State{Unanswered, fmt.Sprintf("the API server has not answered for %s; see the operator's log", answerCounts)}
+	case len(unproven) > 0:
+		// What keeps one probe from being answered mostly does so with others, too.
+		return State{NotProven, fmt.Sprintf("%d of %d probes say nothing: %s", len(unproven), len(probes), unproven[0])}
 	default:
 		return State{Enforced, "every policy refuses what it is probed with"}
 	}
 }
 
-// holds reports for each policy whether all of its probes hold.
-func (a answers) holds(probes []Probe, now time.Time) map[string]bool {
-	holds := map[string]bool{}
+// inForce reports for each policy whether all of its probes hold.
+func inForce(probes []Probe, known []heard, t time.Time) map[string]bool {
+	policies := map[string]bool{}
 	for i := range probes {
-		is := a.of(i, now) == Holds
-		if was, known := holds[probes[i].Policy]; known {
-			is = is && was
-		}
-		holds[probes[i].Policy] = is
+		was, seen := policies[probes[i].Policy]
+		policies[probes[i].Policy] = known[i].now(t) == Holds && (was || !seen)
 	}
-	return holds
+	return policies
 }

@@ -171,18 +171,17 @@ func TestInstall_clientSideThenServerSide(t *testing.T) {
 	}
 }
 
-// expectPoliciesInForce asks for what must be refused, as the operator of the test's cluster, and waits for the operator to
-// say that it is.
+// expectPoliciesInForce waits for the operator to say that what must be refused is, and asks for it with its credentials.
 func (w *world) expectPoliciesInForce() {
 	w.t.Helper()
+	instance := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instanceName}}
+	w.Eventually(stored(w, instance)).Should(
+		haveCondition(clerkv1alpha1.ConditionPoliciesEnforced, metav1.ConditionTrue, clerkv1alpha1.ReasonEnforced))
 	c := w.asOperator()
 	for _, probe := range policy.Probes(suite.in.Namespace) {
 		err := probe.Ask(w.t.Context(), c)
 		w.Expect(policyObject(refuser(err)).Name).To(Equal(probe.Policy), "%s: %v", probe.Attempt, err)
 	}
-	instance := &clerkv1alpha1.ClerkInstance{ObjectMeta: metav1.ObjectMeta{Name: w.instanceName}}
-	w.Eventually(stored(w, instance)).Should(
-		haveCondition(clerkv1alpha1.ConditionPoliciesEnforced, metav1.ConditionTrue, clerkv1alpha1.ReasonEnforced))
 }
 
 func TestInstall_theOldestKustomizePutsEveryPolicyInForce(t *testing.T) {

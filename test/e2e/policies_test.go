@@ -26,6 +26,13 @@ var waysToBreak = []struct {
 	kubectl       []string
 }{
 	{"its binding is deleted", policy.RestrictWrites, []string{"delete", "validatingadmissionpolicybinding", policy.RestrictWrites}},
+	{
+		"its binding is for no namespace", policy.ProtectTenants,
+		[]string{
+			"patch", "validatingadmissionpolicybinding", policy.ProtectTenants, "--type=merge", "-p",
+			`{"spec":{"matchResources":{"namespaceSelector":{"matchLabels":{"of":"nothing"}}}}}`,
+		},
+	},
 	{"it is deleted", policy.ProtectNamespaces, []string{"delete", "validatingadmissionpolicy", policy.ProtectNamespaces}},
 	{
 		"it only audits", policy.ProtectMirror,
@@ -51,6 +58,7 @@ var waysToBreak = []struct {
 func (w *world) mend() {
 	w.t.Helper()
 	w.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/policy")
+	w.kubectl("replace", "-k", "config/policy")
 }
 
 // wantEnforced waits for ClerkInstances and classes to say whether the policies are in force.
@@ -135,7 +143,7 @@ func TestPolicies_whileOneDoesNotHoldNoNamespaceIsRecognised(t *testing.T) {
 		g.Expect(w.levelOf(member.ID, keptNamespace)).To(Equal(none))
 	}).Should(Succeed())
 
-	// The next leader finds them so, and says nothing before it has probed.
+	// The next leader finds them so.
 	restart := w.withoutManager()
 	restart()
 	w.Consistently(stored(w, w.organizationObject(kept.ID))).Should(beWithheld)
