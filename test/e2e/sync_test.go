@@ -72,7 +72,7 @@ func TestSync_canBeAddedAndTakenAway(t *testing.T) {
 
 	changeByHand(w, b.instance, func(i *clerkv1alpha1.ClerkInstance) { i.Spec.BackendAPI = clerkv1alpha1.ClerkInstanceBackendAPI{} })
 	w.Eventually(stored(w, b.instance)).Should(And(
-		HaveField("Status.Sync", BeZero()), HaveField("Status.Conditions", HaveLen(2)), HaveField("Status.Roles", BeEmpty()),
+		HaveField("Status.Sync", BeZero()), HaveField("Status.Conditions", HaveLen(3)), HaveField("Status.Roles", BeEmpty()),
 		HaveField("Status.InstanceID", b.clerk.InstanceID()), beReady(metav1.ConditionTrue, clerkv1alpha1.ReasonReceiving),
 	), "only what was learned stays")
 	w.wantLevels(members, admin, none)
