@@ -42,7 +42,7 @@ func (r *ClerkInstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&clerkv1alpha1.ClerkInstance{}, builder.WithPredicates(predicate.Or(specChanged(), changed(backendOfInstance)))).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.secretToInstances),
 			builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
-		WatchesRawSource(r.gate.onChange(r.allInstances)).
+		WatchesRawSource(r.gate.onChange(r.every(&clerkv1alpha1.ClerkInstanceList{}))).
 		WithOptions(controllerOptions()).
 		Complete(r)
 }

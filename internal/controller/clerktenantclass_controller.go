@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -43,25 +42,11 @@ func (r *ClerkTenantClassReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&clerkv1alpha1.ClerkTenantClass{}, builder.WithPredicates(specChanged())).
 		Watches(&clerkv1alpha1.ClerkOrganization{}, tenantsOfClass()).
 		Watches(&clerkv1alpha1.ClerkUser{}, tenantsOfClass()).
-		Watches(&clerkv1alpha1.ClerkInstance{}, handler.EnqueueRequestsFromMapFunc(r.allClasses),
+		Watches(&clerkv1alpha1.ClerkInstance{}, handler.EnqueueRequestsFromMapFunc(r.every(&clerkv1alpha1.ClerkTenantClassList{})),
 			builder.WithPredicates(changed(func(client.Object) any { return nil }))). // how many there are
-		WatchesRawSource(r.gate.onChange(r.allClasses)).
+		WatchesRawSource(r.gate.onChange(r.every(&clerkv1alpha1.ClerkTenantClassList{}))).
 		WithOptions(controllerOptions()).
 		Complete(r)
-}
-
-// allClasses leads from anything to every class.
-func (r *ClerkTenantClassReconciler) allClasses(ctx context.Context, _ client.Object) []reconcile.Request {
-	var classes clerkv1alpha1.ClerkTenantClassList
-	if err := r.client.List(ctx, &classes, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "Could not list classes")
-		return nil
-	}
-	requests := make([]reconcile.Request, len(classes.Items))
-	for i := range classes.Items {
-		requests[i].Name = classes.Items[i].Name
-	}
-	return requests
 }
 
 // countDelay is how long tenants of a class may come and go before they are counted: a count for each would be a write

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -135,18 +134,4 @@ func (g *gate) tell(o conditioned) {
 	case policy.NotProven:
 		set(metav1.ConditionUnknown, clerkv1alpha1.ReasonNotProven)
 	}
-}
-
-// allInstances leads from anything to every ClerkInstance.
-func (b *base) allInstances(ctx context.Context, _ client.Object) []reconcile.Request {
-	var instances clerkv1alpha1.ClerkInstanceList
-	if err := b.client.List(ctx, &instances, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "Could not list instances")
-		return nil
-	}
-	requests := make([]reconcile.Request, len(instances.Items))
-	for i := range instances.Items {
-		requests[i].Name = instances.Items[i].Name
-	}
-	return requests
 }

@@ -106,10 +106,10 @@ func TestFinish_writesNothingBeforeThePoliciesAreProbed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err, want error
 	}{
-		"nothing else":            {errors.Join(nil, errNotProbed, errors.Join(errNotProbed)), nil},
-		"access was not revoked":  {errors.Join(errNotProbed, other), other},
-		"deeper":                  {errors.Join(errors.Join(errNotProbed, nil), errors.Join(other)), other},
-		"somebody has to look at": {errors.Join(errNotProbed, stalled("Reason", 0, "")), nil},
+		"nothing else":           {errors.Join(nil, errNotProbed, errors.Join(errNotProbed)), nil},
+		"access was not revoked": {errors.Join(errNotProbed, other), other},
+		"deeper":                 {errors.Join(errors.Join(errNotProbed, nil), errors.Join(other)), other},
+		"a stalled part":         {errors.Join(errNotProbed, stalled("Reason", 0, "")), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, b := NewWithT(t), &base{} // without a client: it would have to write

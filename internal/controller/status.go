@@ -199,13 +199,28 @@ func stalled(reason string, recheck time.Duration, format string, args ...any) e
 	return &stalledError{reason: reason, message: fmt.Sprintf(format, args...), recheck: recheck}
 }
 
-// hasReason says whether an error is, or joins, a stalledError with a reason.
-func hasReason(err error, reason string) bool {
-	if stall := new(stalledError); errors.As(err, &stall) && stall.reason == reason {
-		return true
+// parts returns what is joined in an error; the error itself where nothing is.
+func parts(err error) []error {
+	joined, isJoined := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+		return nil
+	case !isJoined:
+		return []error{err}
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	return ok && slices.ContainsFunc(joined.Unwrap(), func(part error) bool { return part != nil && hasReason(part, reason) })
+	var all []error
+	for _, part := range joined.Unwrap() {
+		all = append(all, parts(part)...)
+	}
+	return all
+}
+
+// hasReason reports whether an error is, or joins, a stalledError with a reason.
+func hasReason(err error, reason string) bool {
+	return slices.ContainsFunc(parts(err), func(part error) bool {
+		stall, ok := errors.AsType[*stalledError](part)
+		return ok && stall.reason == reason
+	})
 }
 
 // outcome is what a reconcile ends with: a stalled object is looked at again later or when a watch says so, everything
@@ -221,42 +236,24 @@ func outcome(err error, otherwise ctrl.Result) (ctrl.Result, error) {
 	return ctrl.Result{RequeueAfter: recheck}, nil
 }
 
-// stalledOnly says whether nothing but stalledErrors are joined in an error, and when to look again.
+// stalledOnly reports whether nothing but stalledErrors are joined in an error, and when to look again.
 func stalledOnly(err error) (recheck time.Duration, ok bool) {
-	if stall := new(stalledError); errors.As(err, &stall) {
-		recheck = stall.recheck
-	} else {
-		return 0, false
-	}
-	if joined, isJoined := err.(interface{ Unwrap() []error }); isJoined {
-		for _, part := range joined.Unwrap() {
-			again, ok := stalledOnly(part)
-			if !ok {
-				return 0, false
-			}
-			if recheck == 0 || again > 0 && again < recheck {
-				recheck = again
-			}
+	all := parts(err)
+	for _, part := range all {
+		stall, ok := errors.AsType[*stalledError](part)
+		if !ok {
+			return 0, false
+		}
+		if recheck == 0 || stall.recheck > 0 && stall.recheck < recheck {
+			recheck = stall.recheck
 		}
 	}
-	return recheck, true
+	return recheck, len(all) > 0
 }
 
 // besides returns what else is joined in an error than a target; nil when that is nothing.
 func besides(err, target error) error {
-	joined, isJoined := err.(interface{ Unwrap() []error })
-	switch {
-	case isJoined:
-		rest := slices.Clone(joined.Unwrap())
-		for i := range rest {
-			rest[i] = besides(rest[i], target)
-		}
-		return errors.Join(rest...)
-	case errors.Is(err, target):
-		return nil
-	default:
-		return err
-	}
+	return errors.Join(slices.DeleteFunc(parts(err), func(part error) bool { return errors.Is(part, target) })...)
 }
 
 // setFailed sets a condition to False for an error.

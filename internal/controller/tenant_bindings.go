@@ -204,15 +204,20 @@ func (t *tenancy) retract(
 
 // removed returns who an existing binding, if there is one, names and a desired one does not.
 func removed(existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyConfiguration) sets.Set[string] {
-	names := sets.New[string]()
-	if existing == nil {
-		return names
-	}
-	for _, subject := range existing.Subjects {
-		names.Insert(subject.Name)
-	}
+	names := subjectNames(existing)
 	for _, subject := range desired.Subjects {
 		names.Delete(*subject.Name)
+	}
+	return names
+}
+
+// subjectNames returns who a binding names; nothing when there is none.
+func subjectNames(binding *rbacv1.RoleBinding) sets.Set[string] {
+	names := sets.New[string]()
+	if binding != nil {
+		for _, subject := range binding.Subjects {
+			names.Insert(subject.Name)
+		}
 	}
 	return names
 }
@@ -220,12 +225,11 @@ func removed(existing *rbacv1.RoleBinding, desired *rbacv1ac.RoleBindingApplyCon
 // gives reports whether desired bindings give a user what existing ones do not.
 func gives(existing map[string]*rbacv1.RoleBinding, desired []*rbacv1ac.RoleBindingApplyConfiguration) bool {
 	return slices.ContainsFunc(desired, func(d *rbacv1ac.RoleBindingApplyConfiguration) bool {
-		given := sets.New[string]()
-		if is := existing[*d.Name]; is != nil && is.RoleRef.Kind == *d.RoleRef.Kind && is.RoleRef.Name == *d.RoleRef.Name {
-			for _, subject := range is.Subjects {
-				given.Insert(subject.Name)
-			}
+		is := existing[*d.Name]
+		if is != nil && (is.RoleRef.Kind != *d.RoleRef.Kind || is.RoleRef.Name != *d.RoleRef.Name) {
+			is = nil // it is replaced
 		}
+		given := subjectNames(is)
 		return slices.ContainsFunc(d.Subjects, func(subject rbacv1ac.SubjectApplyConfiguration) bool {
 			return !given.Has(*subject.Name)
 		})

@@ -5,6 +5,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/workqueue"
@@ -116,6 +118,25 @@ func requestFor(instanceName, id string) reconcile.Request {
 // requestForOwner is a request for an owner of a tenant.
 func requestForOwner(o tenant.Owner) reconcile.Request {
 	return requestFor(o.GetMirrored().InstanceName, o.GetClerkID())
+}
+
+// every leads from anything to every object of a list's kind.
+func (b *base) every(kind client.ObjectList) handler.MapFunc {
+	return func(ctx context.Context, _ client.Object) []reconcile.Request {
+		list := kind.DeepCopyObject().(client.ObjectList)
+		var requests []reconcile.Request
+		err := b.client.List(ctx, list, client.UnsafeDisableDeepCopy)
+		if err == nil {
+			err = meta.EachListItem(list, func(o runtime.Object) error {
+				requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(o.(client.Object))})
+				return nil
+			})
+		}
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Could not list objects", "kind", fmt.Sprintf("%T", kind))
+		}
+		return requests
+	}
 }
 
 // labelled leads from an object to the owner whose ID is in a label: in a label of its namespace, where it is in a tenant's,

@@ -109,8 +109,8 @@ const bindableRole = "view"
 // probeID is an organization's ID that Clerk does not make.
 const probeID = "org_probe"
 
-// heldRole is a ClusterRole whose rights everybody who is authenticated has. RBAC lets the operator bind it for that, though
-// it does not have the verb bind on it.
+// heldRole is a ClusterRole whose rights Kubernetes gives to every authenticated account. So RBAC lets the operator bind it
+// without the verb bind on it.
 const heldRole = "system:basic-user"
 
 // managed are the labels of what the operator makes.

@@ -24,7 +24,7 @@ func answered(code int32, message string) error {
 func TestJudge(t *testing.T) {
 	const own = "secrets is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: probe of p"
 	probe := policy.Probe{Policy: "p", Message: policy.Message("p")}
-	any := policy.Probe{Policy: "p"}
+	purpose := policy.Probe{Policy: "p"}
 	already := apierrors.NewAlreadyExists(schema.GroupResource{Resource: "secrets"}, "clerk-probe")
 	for name, c := range map[string]struct {
 		probe policy.Probe
@@ -38,15 +38,15 @@ func TestJudge(t *testing.T) {
 		"no such namespace":              {probe, answered(http.StatusNotFound, "not found"), policy.Unknown},
 		"not valid":                      {probe, answered(http.StatusUnprocessableEntity, "invalid"), policy.Unknown},
 		"it came too far":                {probe, already, policy.DoesNotHold},
-		"the deed itself let through":    {any, nil, policy.DoesNotHold},
-		"the deed itself refused":        {any, answered(http.StatusForbidden, "whatever"), policy.Holds},
-		"the deed itself came too far":   {any, already, policy.DoesNotHold},
-		"the role of the deed is gone":   {any, answered(http.StatusNotFound, "not found"), policy.Holds},
-		"too many requests":              {any, answered(http.StatusTooManyRequests, "later"), policy.Unknown},
-		"an account that is not known":   {any, answered(http.StatusUnauthorized, "who"), policy.Unknown},
-		"an error in the API server":     {any, answered(http.StatusInternalServerError, own), policy.Unknown},
+		"the deed itself let through":    {purpose, nil, policy.DoesNotHold},
+		"the deed itself refused":        {purpose, answered(http.StatusForbidden, "whatever"), policy.Holds},
+		"the deed itself came too far":   {purpose, already, policy.DoesNotHold},
+		"the role of the deed is gone":   {purpose, answered(http.StatusNotFound, "not found"), policy.Holds},
+		"too many requests":              {purpose, answered(http.StatusTooManyRequests, "later"), policy.Unknown},
+		"an account that is not known":   {purpose, answered(http.StatusUnauthorized, "who"), policy.Unknown},
+		"an error in the API server":     {purpose, answered(http.StatusInternalServerError, own), policy.Unknown},
 		"an API server that is away":     {probe, errors.New("connection refused: probe of p"), policy.Unknown},
-		"an API server that is too slow": {any, context.DeadlineExceeded, policy.Unknown},
+		"an API server that is too slow": {purpose, context.DeadlineExceeded, policy.Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			NewWithT(t).Expect(c.probe.Judge(c.err)).To(Equal(c.want))

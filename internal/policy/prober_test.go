@@ -112,7 +112,7 @@ func TestProber_tellsAtOnceThatPoliciesHold(t *testing.T) {
 	p.expect(Enforced, true)
 }
 
-// The end of an answer's time is told like every change: whoever was refused something meanwhile waits for that.
+// The end of an answer's time is told like every change: owners to which something was refused wait to hear of it.
 func TestProber_tellsThatAnswersCountNoMore(t *testing.T) {
 	p := startProbing(t, errRefused)
 	p.expect(Enforced, true)
