@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/clerk-operator/clerk-operator/internal/policy"
+	"github.com/clerk-operator/clerk-operator/internal/receiver"
 )
 
 // DefaultNamespace is where the operator is when nothing says otherwise.
@@ -28,6 +29,8 @@ type Options struct {
 	ReceiverBindAddress string
 	// ReceiverCertDir holds tls.crt and tls.key; with it the receiver speaks HTTPS.
 	ReceiverCertDir string
+	// ReceiverLimits bound what senders that are not proven to be Clerk can make the receiver hold.
+	ReceiverLimits receiver.Limits
 	// MetricsBindAddress is where metrics are served over HTTPS to whom the API server authorises, as host:port; 0 is off.
 	MetricsBindAddress string
 	// HealthProbeBindAddress is where /healthz and /readyz are served, as host:port; 0 is off.
@@ -55,6 +58,11 @@ func Parse(flags *flag.FlagSet, arguments []string, environment func(string) str
 	flags.StringVar(&o.ReceiverBindAddress, "receiver-bind-address", ":8080", "The address that webhooks are received on.")
 	flags.StringVar(&o.ReceiverCertDir, "receiver-cert-dir", "",
 		"A directory with tls.crt and tls.key. With it, webhooks are received over HTTPS; a changed certificate is taken up.")
+	o.ReceiverLimits = receiver.DefaultLimits()
+	flags.IntVar(&o.ReceiverLimits.Connections, "receiver-max-connections", o.ReceiverLimits.Connections,
+		"How many connections the receiver keeps open. At the limit, a new one takes the place of the one idle or silent longest.")
+	flags.Int64Var(&o.ReceiverLimits.UnverifiedBytes, "receiver-max-unverified-bytes", o.ReceiverLimits.UnverifiedBytes,
+		"How many bytes the receiver holds of bodies that are not verified yet. At the limit, the body that takes longest is cut.")
 	flags.StringVar(&o.MetricsBindAddress, "metrics-bind-address", ":8443",
 		"The address that metrics are served on, over HTTPS and to authorised clients. 0 is off.")
 	flags.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", ":8081",
@@ -92,10 +100,23 @@ func (o *Options) validate() error {
 	if o.ProbeInterval < policy.MinInterval || o.ProbeInterval > policy.MaxInterval {
 		errs = append(errs, fmt.Errorf("--probe-interval=%s: want %s to %s", o.ProbeInterval, policy.MinInterval, policy.MaxInterval))
 	}
+	errs = append(errs, o.validateLimits()...)
 	if o.ReceiverCertDir != "" {
 		if info, err := os.Stat(o.ReceiverCertDir); err != nil || !info.IsDir() {
 			errs = append(errs, fmt.Errorf("--receiver-cert-dir=%q: want a directory with tls.crt and tls.key", o.ReceiverCertDir))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (o *Options) validateLimits() (errs []error) {
+	if n := o.ReceiverLimits.Connections; n < receiver.MinConnections || n > receiver.MaxConnections {
+		errs = append(errs, fmt.Errorf("--receiver-max-connections=%d: want %d to %d",
+			n, receiver.MinConnections, receiver.MaxConnections))
+	}
+	if n := o.ReceiverLimits.UnverifiedBytes; n < receiver.MinUnverifiedBytes {
+		errs = append(errs, fmt.Errorf("--receiver-max-unverified-bytes=%d: want at least %d, for one body",
+			n, receiver.MinUnverifiedBytes))
+	}
+	return errs
 }

@@ -44,7 +44,7 @@ func newFailing(t *testing.T) *failing {
 	report, registry := receiver.NewReport(api(t), logr.Discard()), prometheus.NewRegistry()
 	go func() { _ = report.Start(t.Context()) }()
 	server := httptest.NewServer(receiver.NewHandler(instance.NewResolver(api(t), installation.Namespace, ""),
-		mirror.New(api(t), api(t)), report, clock.RealClock{}, logr.Discard(), registry))
+		mirror.New(api(t), api(t)), report, receiver.DefaultLimits(), clock.RealClock{}, logr.Discard(), registry))
 	t.Cleanup(server.Close)
 	return &failing{
 		Sender: delivery.Sender{URL: server.URL + clerkv1alpha1.WebhookPath + "/" + config.Name, Secret: oldSecret},

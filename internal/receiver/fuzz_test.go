@@ -41,7 +41,7 @@ func FuzzHandler(f *testing.F) {
 	}
 	c := fake.NewClientBuilder().WithScheme(setup.Scheme()).Build()
 	handler := receiver.NewHandler(instance.NewResolver(c, installation.Namespace, oldSecret), mirror.New(c, c),
-		receiver.NewReport(c, logr.Discard()), clock.RealClock{}, logr.Discard(), prometheus.NewRegistry())
+		receiver.NewReport(c, logr.Discard()), receiver.DefaultLimits(), clock.RealClock{}, logr.Discard(), prometheus.NewRegistry())
 	allowed := map[int]bool{200: true, 400: true, 404: true, 413: true, 503: true}
 	f.Fuzz(func(t *testing.T, path, id, timestamp, signature string, signed bool, body []byte) {
 		request := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))

@@ -16,12 +16,14 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	svix "github.com/svix/svix-webhooks/go"
 	"golang.org/x/time/rate"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/clerk"
+	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 	"github.com/clerk-operator/clerk-operator/internal/instance"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 )
@@ -35,28 +37,31 @@ type Handler struct {
 	log       logr.Logger
 	metrics   *metrics
 
-	requests, writes chan struct{}
-	draining         atomic.Bool
+	bodies   *bodies
+	slots    *slots
+	draining atomic.Bool
 	// Strangers and outages must not fill the log: each of these says so once in a while.
-	sayUnverified, sayNotConfigured, sayUnavailable rate.Sometimes
+	sayUnverified, sayCut, sayNotConfigured, sayUnavailable rate.Sometimes
 }
 
 // NewHandler returns a handler that registers its metrics in registry.
 func NewHandler(
-	instances *instance.Resolver, m *mirror.Mirror, report *Report, c clock.PassiveClock, log logr.Logger,
+	instances *instance.Resolver, m *mirror.Mirror, report *Report, limits Limits, c clock.PassiveClock, log logr.Logger,
 	registry prometheus.Registerer,
 ) *Handler {
+	metrics := newMetrics(registry)
 	return &Handler{
 		instances: instances,
 		mirror:    m,
 		report:    report,
 		clock:     c,
 		log:       log,
-		metrics:   newMetrics(registry),
-		requests:  make(chan struct{}, maxRequests),
-		writes:    make(chan struct{}, maxWrites),
+		metrics:   metrics,
+		bodies:    &bodies{budget: limits.UnverifiedBytes, timeout: limits.BodyTimeout, held: metrics.unverified},
+		slots:     newSlots(maxSlots),
 
 		sayUnverified:    rate.Sometimes{First: 1, Interval: quietInterval},
+		sayCut:           rate.Sometimes{First: 1, Interval: quietInterval},
 		sayNotConfigured: rate.Sometimes{First: 1, Interval: quietInterval},
 		sayUnavailable:   rate.Sometimes{First: 1, Interval: quietInterval},
 	}
@@ -84,6 +89,8 @@ const (
 	resultNotFound      = "not_found"
 	resultNotPost       = "method_not_allowed"
 	resultTooLarge      = "too_large"
+	resultTooSlow       = "too_slow"
+	resultCut           = "cut"
 	resultNotConfigured = "not_configured"
 	resultUnavailable   = "unavailable"
 	resultPanic         = "panic"
@@ -98,8 +105,8 @@ const (
 	reasonUnknownEventType = "UnknownEventType"
 )
 
-// bodies are the answers: constant, and without anything of the request, since Clerk's dashboard keeps them.
-var bodies = map[string]string{
+// answers are constant, and without anything of the request, since Clerk's dashboard keeps them.
+var answers = map[string]string{
 	string(mirror.Applied):   `{"result":"applied"}`,
 	string(mirror.Unchanged): `{"result":"unchanged"}`,
 	string(mirror.Stale):     `{"result":"stale"}`,
@@ -115,6 +122,8 @@ var bodies = map[string]string{
 	resultNotFound:           `{"error":"there is no such webhook"}`,
 	resultNotPost:            `{"error":"use POST"}`,
 	resultTooLarge:           `{"error":"the body is larger than 1 MiB"}`,
+	resultTooSlow:            `{"error":"the body did not arrive within 2 seconds"}`,
+	resultCut:                `{"error":"too many bodies arrive; try again later"}`,
 	resultNotConfigured:      `{"error":"no usable signing secret is configured"}`,
 	resultUnavailable:        `{"error":"try again later"}`,
 	resultPanic:              `{"error":"internal error"}`,
@@ -129,6 +138,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	h.metrics.requests.WithLabelValues(out.instance, typeLabel(out.event), out.result, strconv.Itoa(out.code)).Inc()
 	h.metrics.duration.WithLabelValues(out.result).Observe(h.clock.Since(start).Seconds())
+	h.answer(w, out)
+}
+
+// answer writes the answer. A refused sender's connection ends with it: net/http would else wait for what it may still
+// send.
+func (h *Handler) answer(w http.ResponseWriter, out outcome) {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
@@ -138,12 +153,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.StatusServiceUnavailable:
 		header.Set("Retry-After", retryAfter)
 	}
+	if out.code != http.StatusOK {
+		header.Set("Connection", "close")
+		// A test's recorder has no deadline, and no connection.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+	}
 	w.WriteHeader(out.code)
-	_, _ = io.WriteString(w, bodies[out.result]+"\n") // a sender that is gone needs no answer
+	_, _ = io.WriteString(w, answers[out.result]+"\n") // a sender that is gone needs no answer
 }
 
-// guarded bounds what is served at once, and keeps a bug in one request from being more than that. What panicked is not
-// logged with the value, which may hold some of the body.
+// guarded keeps a bug in one request from being more than that. What panicked is not logged with the value, which may
+// hold some of the body.
 func (h *Handler) guarded(w http.ResponseWriter, r *http.Request) (out outcome) {
 	defer func() {
 		if recover() != nil {
@@ -151,12 +171,6 @@ func (h *Handler) guarded(w http.ResponseWriter, r *http.Request) (out outcome) 
 			out = outcome{code: http.StatusInternalServerError, result: resultPanic}
 		}
 	}()
-	select {
-	case h.requests <- struct{}{}:
-		defer func() { <-h.requests }()
-	default:
-		return outcome{code: http.StatusServiceUnavailable, result: resultUnavailable}
-	}
 	return h.serve(w, r)
 }
 
@@ -183,7 +197,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 	return h.receive(w, r, config)
 }
 
-// receive takes a request for a known instance as far as a verified, decoded event.
+// receive takes a request for a known instance as far as a verified delivery.
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request, config *clerkv1alpha1.ClerkInstance) outcome {
 	verifiers, problems, err := h.instances.Verifiers(r.Context(), config)
 	if err != nil {
@@ -192,29 +206,49 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, config *clerkv
 	if len(verifiers) == 0 {
 		return h.notConfigured(config.Name, instance.Describe(problems))
 	}
-	// What can be told without the body is told before a stranger may take his time to send one.
-	if r.ContentLength <= maxBody {
-		if _, err := readAttempt(r.Header, h.clock.Now()); err != nil {
-			return h.unverified(config.Name, err)
-		}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	content, received, err := h.readVerified(w, r, verifiers)
 	if err != nil {
-		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			return outcome{code: http.StatusRequestEntityTooLarge, result: resultTooLarge, instance: config.Name}
-		}
-		return outcome{code: http.StatusBadRequest, result: resultInvalid, instance: config.Name}
+		return h.refuse(config.Name, err)
 	}
-	received, err := verify(r.Header, body, verifiers, h.clock.Now())
+	httpserver.Keep(r.Context())
+	return h.deliver(r.Context(), config, received, content)
+}
+
+// readVerified returns the body of a request, and what its headers say, when both are proven to be Clerk's. What can be
+// told without the body is told before a stranger may take the time to send one.
+func (h *Handler) readVerified(w http.ResponseWriter, r *http.Request, verifiers []*svix.Webhook) ([]byte, delivery, error) {
+	if r.ContentLength > maxBody {
+		return nil, delivery{}, errTooLarge
+	}
+	if _, err := readAttempt(r.Header, h.clock.Now()); err != nil {
+		return nil, delivery{}, err
+	}
+	content, done, err := h.bodies.read(w, r)
+	defer done()
 	if err != nil {
-		return h.unverified(config.Name, err)
+		return nil, delivery{}, err
 	}
-	event, err := clerk.Decode(body)
+	received, err := verify(r.Header, content, verifiers, h.clock.Now())
+	return content, received, err
+}
+
+// deliver processes a verified delivery, when there is a slot for it.
+func (h *Handler) deliver(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, content []byte,
+) outcome {
+	ctx, cancel := context.WithTimeout(ctx, processTimeout)
+	defer cancel()
+	release, err := h.slots.acquire(ctx, config.Name, len(content))
+	if err != nil {
+		return h.unavailable(config.Name, "", err)
+	}
+	defer release()
+	event, err := clerk.Decode(content)
 	if errors.Is(err, clerk.ErrNotAnObject) {
 		return outcome{code: http.StatusBadRequest, result: resultInvalid, instance: config.Name}
 	}
 	log := h.log.WithValues("instance", config.Name, "messageID", received.messageID, "type", typeForPeople(event.Type))
-	return h.process(logr.NewContext(r.Context(), log), config, received, event, err)
+	return h.process(logr.NewContext(ctx, log), config, received, event, err)
 }
 
 // process does what a verified event asks for. undecodable is why it cannot be told what that is.
@@ -240,14 +274,6 @@ func (h *Handler) process(
 		log.Info("Ignored an event of a type that is not mirrored")
 		out.result = resultIgnored
 		return out
-	}
-	ctx, cancel := context.WithTimeout(ctx, processTimeout)
-	defer cancel()
-	select {
-	case h.writes <- struct{}{}:
-		defer func() { <-h.writes }()
-	case <-ctx.Done():
-		return h.unavailable(config.Name, event.Type, ctx.Err())
 	}
 	result, err := h.store(ctx, config, received, event)
 	var refused *mirror.RefusedError
@@ -473,20 +499,28 @@ func (h *Handler) name(instanceName string, received delivery, eventType string,
 	h.report.Failure(instanceName, failure)
 }
 
-func (h *Handler) unverified(instanceName string, err error) outcome {
-	h.metrics.verifications.WithLabelValues(instanceName, verificationReason(err)).Inc()
-	h.sayUnverified.Do(func() {
-		h.log.Info("Refused a delivery that is not proven to be Clerk's", "instance", instanceName,
-			"reason", verificationReason(err))
-	})
-	return outcome{code: http.StatusBadRequest, result: resultUnverified, instance: instanceName}
-}
-
-func verificationReason(err error) string {
-	if reason, ok := errors.AsType[verificationError](err); ok {
-		return string(reason)
+// refuse answers what is not proven to be Clerk's.
+func (h *Handler) refuse(instanceName string, err error) outcome {
+	out := outcome{code: http.StatusBadRequest, result: resultInvalid, instance: instanceName}
+	switch reason, isUnverified := errors.AsType[verificationError](err); {
+	case isUnverified:
+		out.result = resultUnverified
+		h.metrics.verifications.WithLabelValues(instanceName, string(reason)).Inc()
+		h.sayUnverified.Do(func() {
+			h.log.Info("Refused a delivery that is not proven to be Clerk's", "instance", instanceName, "reason", string(reason))
+		})
+	case errors.Is(err, errTooLarge):
+		out.code, out.result = http.StatusRequestEntityTooLarge, resultTooLarge
+	case errors.Is(err, errTooSlow):
+		out.code, out.result = http.StatusRequestTimeout, resultTooSlow
+	case errors.Is(err, errCut):
+		out.code, out.result = http.StatusServiceUnavailable, resultCut
+		h.sayCut.Do(func() {
+			h.log.Info("Cut the body that was arriving longest, since unverified bodies hold all the memory that they may",
+				"instance", instanceName, "bytes", h.bodies.budget)
+		})
 	}
-	return "unknown"
+	return out
 }
 
 func (h *Handler) notConfigured(instanceName, why string) outcome {

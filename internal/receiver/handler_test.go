@@ -116,7 +116,7 @@ func newEdge(t *testing.T, environment string, reader client.Client) *edge {
 	log := funcr.New(func(prefix, args string) { e.log.WriteString(prefix + args + "\n") }, funcr.Options{Verbosity: 2})
 	e.report = receiver.NewReport(reader, log)
 	handler := receiver.NewHandler(instance.NewResolver(reader, installation.Namespace, environment),
-		mirror.New(reader, reader), e.report, clock.RealClock{}, log, e.registry)
+		mirror.New(reader, reader), e.report, receiver.DefaultLimits(), clock.RealClock{}, log, e.registry)
 	e.Server = httptest.NewServer(handler)
 	t.Cleanup(e.Close)
 	return e

@@ -5,24 +5,44 @@ package receiver
 
 import "time"
 
+// Limits bound what the receiver holds for senders that nothing has proven to be Clerk.
+type Limits struct {
+	// Connections is how many are open at once, from MinConnections to MaxConnections. At the limit, a new one takes the
+	// place of the one that has been idle or silent longest.
+	Connections int
+	// UnverifiedBytes is how much of bodies that are not verified yet may have arrived, in bytes; at least MinUnverifiedBytes.
+	// At the limit, the body that has been arriving longest is cut.
+	UnverifiedBytes int64
+	// BodyTimeout is how long a body may take.
+	BodyTimeout time.Duration
+}
+
+// DefaultLimits are for the memory limit of config/manager. A genuine body has a few kilobytes, and an ingress sends it at
+// once.
+func DefaultLimits() Limits {
+	return Limits{Connections: 2000, UnverifiedBytes: 64 << 20, BodyTimeout: 2 * time.Second}
+}
+
+const (
+	// MinConnections and MaxConnections are what Limits.Connections may be.
+	MinConnections = 16
+	MaxConnections = 1 << 16
+	// MinUnverifiedBytes is the least of Limits.UnverifiedBytes: what one body may have.
+	MinUnverifiedBytes = maxBody
+)
+
 const (
 	// maxBody is the largest body that is read, in bytes. Svix sends at most about 350 kB.
 	maxBody = 1 << 20
-	// maxHeader is the largest header that is read, in bytes.
-	maxHeader = 64 << 10
-	// maxRequests bounds the requests that are read and verified at once, and with maxBody the memory that strangers
-	// can make the receiver hold.
-	maxRequests = 128
-	// maxWrites bounds the verified deliveries that are being written at once, so that a burst does not become a
-	// burst of the same size on the API server.
-	maxWrites = 64
+	// maxSlots bounds the verified deliveries that are worked on at once, beside one of each instance.
+	maxSlots = 64
+	// maxWaiting bounds what an instance's deliveries that wait for a slot hold, in bytes.
+	maxWaiting = 8 << 20
 
-	// Svix gives a delivery up after 15 s, so the whole way of a request must be shorter.
-	readHeaderTimeout = 3 * time.Second
-	readTimeout       = 6 * time.Second
-	writeTimeout      = 15 * time.Second
-	idleTimeout       = 90 * time.Second
-	// processTimeout bounds the work on a verified delivery.
+	// drainTimeout is how long what a refused sender still sends is thrown away, so that it can read the answer.
+	drainTimeout = 500 * time.Millisecond
+	// processTimeout bounds the work on a verified delivery. Svix gives a delivery up after 15 s, so the whole way of a
+	// request must be shorter.
 	processTimeout = 10 * time.Second
 
 	// DrainTimeout bounds how long a shutdown waits for deliveries in flight. The manager's and the pod's grace

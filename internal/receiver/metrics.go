@@ -14,6 +14,7 @@ type metrics struct {
 	failures      *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	inFlight      prometheus.Gauge
+	unverified    prometheus.Gauge
 	lag           *prometheus.HistogramVec
 	lastEvent     *prometheus.GaugeVec
 }
@@ -41,6 +42,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "clerk_operator_webhook_in_flight",
 			Help: "Webhook requests being served.",
 		}),
+		unverified: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "clerk_operator_webhook_unverified_bytes",
+			Help: "Bytes held of webhook bodies that are not verified yet.",
+		}),
 		lag: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "clerk_operator_event_lag_seconds",
 			Help:    "Time from Clerk making an event to its arrival, by ClerkInstance.",
@@ -51,7 +56,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Help: "When the last verified event arrived at this replica, by ClerkInstance.",
 		}, []string{"instance"}),
 	}
-	registry.MustRegister(m.requests, m.verifications, m.failures, m.duration, m.inFlight, m.lag, m.lastEvent)
+	registry.MustRegister(m.requests, m.verifications, m.failures, m.duration, m.inFlight, m.unverified, m.lag, m.lastEvent)
 	return m
 }
 

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -18,12 +17,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 )
 
 // Server serves a handler for as long as the manager runs. The manager starts it when the caches are synced and stops
 // it before them, since it is neither a manager.Server nor in need of being the leader.
 type Server struct {
 	handler *Handler
+	server  *http.Server
 	address string
 	certDir string
 	log     logr.Logger
@@ -33,8 +34,13 @@ type Server struct {
 
 // NewServer returns a server on an address (host:port). With a certDir, which holds tls.crt and tls.key, it speaks
 // HTTPS and takes up a changed certificate without a restart.
-func NewServer(handler *Handler, address, certDir string, log logr.Logger) *Server {
-	return &Server{handler: handler, address: address, certDir: certDir, log: log}
+func NewServer(
+	handler *Handler, limits Limits, address, certDir string, log logr.Logger, metrics *httpserver.Metrics,
+) *Server {
+	server := httpserver.New(httpserver.Options{
+		Name: "webhooks", Handler: handler, MaxConnections: limits.Connections, Metrics: metrics, Log: log,
+	})
+	return &Server{handler: handler, server: server, address: address, certDir: certDir, log: log}
 }
 
 // NeedLeaderElection says that every replica receives.
@@ -72,17 +78,8 @@ func (s *Server) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	server := &http.Server{
-		Handler:           s.handler,
-		MaxHeaderBytes:    maxHeader,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          slog.NewLogLogger(logr.ToSlogHandler(s.log.V(1)), slog.LevelInfo),
-	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- s.server.Serve(listener) }()
 	s.listener.Store(&listener)
 	s.log.Info("Receiving webhooks", "address", listener.Addr().String(), "path", clerkv1alpha1.WebhookPath)
 	select {
@@ -94,7 +91,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.log.Info("Draining webhooks")
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
 	defer cancel()
-	err = server.Shutdown(draining)
+	err = s.server.Shutdown(draining)
 	s.handler.report.flushLast(ctx)
 	if err != nil {
 		return fmt.Errorf("draining webhooks: %w", err)

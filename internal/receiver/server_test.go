@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/clerk-operator/clerk-operator/internal/delivery"
+	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 	"github.com/clerk-operator/clerk-operator/internal/instance"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 	"github.com/clerk-operator/clerk-operator/internal/receiver"
@@ -30,12 +31,12 @@ import (
 
 // startServer starts a server on a free port; cancel begins its end and ended tells of it.
 func startServer(
-	t *testing.T, certDir string, registry *prometheus.Registry,
+	t *testing.T, limits receiver.Limits, certDir string, registry *prometheus.Registry,
 ) (server *receiver.Server, cancel context.CancelFunc, ended chan error) {
 	t.Helper()
 	handler := receiver.NewHandler(instance.NewResolver(api(t), installation.Namespace, ""), mirror.New(api(t), api(t)),
-		receiver.NewReport(api(t), logr.Discard()), clock.RealClock{}, logr.Discard(), registry)
-	server = receiver.NewServer(handler, "127.0.0.1:0", certDir, logr.Discard())
+		receiver.NewReport(api(t), logr.Discard()), limits, clock.RealClock{}, logr.Discard(), registry)
+	server = receiver.NewServer(handler, limits, "127.0.0.1:0", certDir, logr.Discard(), httpserver.NewMetrics(registry))
 	g := NewWithT(t)
 	g.Expect(server.Check(nil)).To(MatchError(ContainSubstring("does not listen")))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -49,7 +50,9 @@ func startServer(
 func TestServer_finishesWhatIsInFlight(t *testing.T) {
 	g := NewWithT(t)
 	registry := prometheus.NewRegistry()
-	server, cancel, ended := startServer(t, "", registry)
+	limits := receiver.DefaultLimits()
+	limits.BodyTimeout = time.Minute
+	server, cancel, ended := startServer(t, limits, "", registry)
 	// A delivery whose body is still on its way when the server is told to stop.
 	m := message(g, "user.created", "", newUser().Data())
 	header, err := delivery.Sign(oldSecret, m, time.Now())
@@ -105,7 +108,7 @@ func TestServer_takesUpAChangedCertificate(t *testing.T) {
 	g := NewWithT(t)
 	dir := t.TempDir()
 	writeCertificate(g, dir, "first.example.com")
-	server, _, _ := startServer(t, dir, prometheus.NewRegistry())
+	server, _, _ := startServer(t, receiver.DefaultLimits(), dir, prometheus.NewRegistry())
 	presented := func() string {
 		dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 		connection, err := dialer.DialContext(t.Context(), "tcp", server.Addr().String())
@@ -130,7 +133,8 @@ func writeCertificate(g Gomega, dir, host string) {
 
 func TestServer_saysWhereItCannotListen(t *testing.T) {
 	g := NewWithT(t)
-	server, _, _ := startServer(t, "", prometheus.NewRegistry())
-	second := receiver.NewServer(nil, server.Addr().String(), "", logr.Discard())
+	server, _, _ := startServer(t, receiver.DefaultLimits(), "", prometheus.NewRegistry())
+	second := receiver.NewServer(nil, receiver.DefaultLimits(), server.Addr().String(), "", logr.Discard(),
+		httpserver.NewMetrics(prometheus.NewRegistry()))
 	g.Expect(second.Start(t.Context())).To(MatchError(ContainSubstring("listening for webhooks")))
 }

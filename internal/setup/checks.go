@@ -25,9 +25,9 @@ import (
 // discoveryInterval is how often the API server is asked what it serves, however often readiness is.
 const discoveryInterval = 10 * time.Second
 
-// addChecks makes the manager ready only when it can do its work: the caches are synced, the CRDs are served and the
+// readyChecks make the manager ready only when it can do its work: the caches are synced, the CRDs are served and the
 // receiver listens.
-func addChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) error {
+func readyChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) (map[string]healthz.Checker, error) {
 	received := []client.Object{
 		&clerkv1alpha1.ClerkInstance{}, &clerkv1alpha1.ClerkTombstone{}, &clerkv1alpha1.ClerkUser{},
 		&clerkv1alpha1.ClerkOrganization{}, &clerkv1alpha1.ClerkOrganizationMembership{}, &corev1.Secret{},
@@ -36,27 +36,26 @@ func addChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) e
 	for _, object := range received {
 		informer, err := mgr.GetCache().GetInformer(ctx, object)
 		if err != nil {
-			return fmt.Errorf("adding the cache of %T: %w", object, err)
+			return nil, fmt.Errorf("adding the cache of %T: %w", object, err)
 		}
 		synced = append(synced, informer.HasSynced)
 	}
 	served, err := newServedCheck(mgr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(
-		mgr.AddHealthzCheck("ping", healthz.Ping),
-		mgr.AddReadyzCheck("caches", func(*http.Request) error {
+	return map[string]healthz.Checker{
+		"caches": func(*http.Request) error {
 			for _, hasSynced := range synced {
 				if !hasSynced() {
 					return errors.New("the caches are not synced yet")
 				}
 			}
 			return nil
-		}),
-		mgr.AddReadyzCheck("crds", served.check),
-		mgr.AddReadyzCheck("receiver", server.Check),
-	)
+		},
+		"crds":     served.check,
+		"receiver": server.Check,
+	}, nil
 }
 
 // servedCheck asks the API server whether it serves every kind.

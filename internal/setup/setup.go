@@ -22,11 +22,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/controller"
+	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 	"github.com/clerk-operator/clerk-operator/internal/instance"
 	"github.com/clerk-operator/clerk-operator/internal/mirror"
 	"github.com/clerk-operator/clerk-operator/internal/options"
@@ -62,7 +62,8 @@ func Manager(
 	}
 	instances := instance.NewResolver(mgr.GetClient(), o.Namespace, o.WebhookSecret)
 	m := mirror.New(mgr.GetClient(), mgr.GetAPIReader())
-	server, err := addReceiver(mgr, o, instances, m, registry)
+	connections := httpserver.NewMetrics(registry)
+	server, err := addReceiver(mgr, o, instances, m, registry, connections)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +77,7 @@ func Manager(
 		return nil, nil, err
 	}
 	// +kubebuilder:scaffold:builder
-	if err := addChecks(ctx, mgr, server); err != nil {
+	if err := addServers(ctx, mgr, o, server, connections); err != nil {
 		return nil, nil, err
 	}
 	return mgr, server, nil
@@ -97,10 +98,11 @@ func addProber(mgr ctrl.Manager, o *options.Options, registry prometheus.Registe
 
 func managerOptions(o *options.Options) ctrl.Options {
 	return ctrl.Options{
-		Scheme:                  Scheme(),
-		Cache:                   cacheOptions(o.Namespace),
-		Metrics:                 metricsOptions(o.MetricsBindAddress),
-		HealthProbeBindAddress:  o.HealthProbeBindAddress,
+		Scheme: Scheme(),
+		Cache:  cacheOptions(o.Namespace),
+		// The manager's own ports are served by addServers.
+		Metrics:                 metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress:  "0",
 		LeaderElection:          o.LeaderElect,
 		LeaderElectionID:        "leader." + clerkv1alpha1.GroupName,
 		LeaderElectionNamespace: o.Namespace,
@@ -135,22 +137,36 @@ func cacheOptions(namespace string) cache.Options {
 	}
 }
 
-func metricsOptions(address string) metricsserver.Options {
-	return metricsserver.Options{
-		BindAddress:    address,
-		SecureServing:  address != "0",
-		FilterProvider: filters.WithAuthenticationAndAuthorization,
+// addServers adds the ports for the kubelet and for Prometheus.
+func addServers(
+	ctx context.Context, mgr ctrl.Manager, o *options.Options, receives *receiver.Server, connections *httpserver.Metrics,
+) error {
+	ready, err := readyChecks(ctx, mgr, receives)
+	if err != nil {
+		return err
 	}
+	metrics, err := metricsServer(mgr, o.MetricsBindAddress)
+	if err != nil {
+		return err
+	}
+	health := server{name: "health", address: o.HealthProbeBindAddress, handler: healthHandler(ready)}
+	for _, s := range []server{health, metrics} {
+		if err := addServer(ctx, mgr, s, connections); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addReceiver adds the receiver, and the caches that it reads: a replica that is not the leader needs them, too.
 func addReceiver(
 	mgr ctrl.Manager, o *options.Options, instances *instance.Resolver, m *mirror.Mirror, registry prometheus.Registerer,
+	connections *httpserver.Metrics,
 ) (*receiver.Server, error) {
 	log := mgr.GetLogger().WithName("receiver")
 	report := receiver.NewReport(mgr.GetClient(), log)
-	handler := receiver.NewHandler(instances, m, report, clock.RealClock{}, log, registry)
-	server := receiver.NewServer(handler, o.ReceiverBindAddress, o.ReceiverCertDir, log)
+	handler := receiver.NewHandler(instances, m, report, o.ReceiverLimits, clock.RealClock{}, log, registry)
+	server := receiver.NewServer(handler, o.ReceiverLimits, o.ReceiverBindAddress, o.ReceiverCertDir, log, connections)
 	if err := mgr.Add(report); err != nil {
 		return nil, fmt.Errorf("adding the report: %w", err)
 	}

@@ -1,0 +1,137 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package httpserver
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+)
+
+// quietInterval is how often the log repeats that connections are closed.
+const quietInterval = 10 * time.Second
+
+// connections are those of one server. At the limit, the one that is closed is the one that has neither begun nor ended
+// a request for longest: a sender that has something to say says it within milliseconds.
+type connections struct {
+	limit  int
+	open   prometheus.Gauge
+	closed prometheus.Counter
+	log    logr.Logger
+	say    rate.Sometimes
+
+	mu sync.Mutex
+	// known is every open connection with its place among those that may be closed, nil for one that may not.
+	known map[net.Conn]*list.Element
+	// closable are connections, the one whose state changed first at the front.
+	closable list.List
+}
+
+func newConnections(o Options) *connections {
+	return &connections{
+		limit:  o.MaxConnections,
+		open:   o.Metrics.open.WithLabelValues(o.Name),
+		closed: o.Metrics.closed.WithLabelValues(o.Name),
+		log:    o.Log.WithValues("server", o.Name),
+		say:    rate.Sometimes{First: 1, Interval: quietInterval},
+		known:  map[net.Conn]*list.Element{},
+	}
+}
+
+// changed is told of each new state of a connection. That of a new one it is told where connections are accepted, so it
+// does not wait for anything.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	place, known := c.known[conn]
+	switch {
+	case state == http.StateNew:
+		c.add(conn)
+	case !known:
+		// It has been closed here, and its goroutine finds that out now.
+	case state == http.StateClosed, state == http.StateHijacked:
+		c.remove(conn, place)
+	case place == nil:
+		c.known[conn] = c.closable.PushBack(conn)
+	default:
+		c.closable.MoveToBack(place)
+	}
+}
+
+func (c *connections) add(conn net.Conn) {
+	if len(c.known) >= c.limit {
+		c.closeOne()
+	}
+	c.known[conn] = c.closable.PushBack(conn)
+	c.open.Set(float64(len(c.known)))
+}
+
+func (c *connections) remove(conn net.Conn, place *list.Element) {
+	delete(c.known, conn)
+	if place != nil {
+		c.closable.Remove(place)
+	}
+	c.open.Set(float64(len(c.known)))
+}
+
+func (c *connections) closeOne() {
+	place := c.closable.Front()
+	if place == nil {
+		// Every one has been kept: those are bounded by who keeps them.
+		return
+	}
+	conn := place.Value.(net.Conn)
+	c.remove(conn, place)
+	closeNow(conn)
+	c.closed.Inc()
+	c.say.Do(func() {
+		c.log.Info("Closed the connection that was idle or silent longest, since too many are open", "limit", c.limit)
+	})
+}
+
+// closeNow closes a connection without the farewell of TLS, which may wait for the other side.
+func closeNow(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	_ = conn.Close() // there is nothing more to do with it
+}
+
+// connectionKey is what a request's context holds its connection under.
+type connectionKey struct{}
+
+// connection is one of a server.
+type connection struct {
+	of   *connections
+	conn net.Conn
+}
+
+func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, connection{of: c, conn: conn})
+}
+
+// Keep keeps the connection of a request from being closed at the limit until the request is answered. It is for requests
+// that are authenticated and whose number is bounded. The context is the request's.
+func Keep(ctx context.Context) {
+	if kept, ok := ctx.Value(connectionKey{}).(connection); ok {
+		kept.of.keep(kept.conn)
+	}
+}
+
+func (c *connections) keep(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if place := c.known[conn]; place != nil {
+		c.closable.Remove(place)
+		c.known[conn] = nil
+	}
+}

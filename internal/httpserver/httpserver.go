@@ -1,0 +1,81 @@
+// Copyright The clerk-operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package httpserver builds HTTP servers that hold little for clients that nothing has authenticated: a bounded number of
+// connections, small headers, short times. Every port of the manager is served by one.
+package httpserver
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// maxHeader is the largest header that is read, in bytes; net/http allows 4 KiB more. What a header becomes in memory
+	// can be many times as large, and every open connection may send one.
+	maxHeader = 8 << 10
+
+	readHeaderTimeout = 3 * time.Second
+	// readTimeout is for the header and the body together.
+	readTimeout = 5 * time.Second
+	// writeTimeout is for the handler and the answer: Svix gives a delivery up after 15 s.
+	writeTimeout = 15 * time.Second
+	// idleTimeout is longer than 60 s, which is for how long an ingress keeps a connection by default: it must not send a
+	// request on one that is just being closed here.
+	idleTimeout = 90 * time.Second
+)
+
+// Options say what a server serves.
+type Options struct {
+	// Name is the server's in metrics and logs.
+	Name    string
+	Handler http.Handler
+	// MaxConnections is how many connections are open at once. At the limit, a new one takes the place of the one that has
+	// been idle or silent longest.
+	MaxConnections int
+	Metrics        *Metrics
+	Log            logr.Logger
+}
+
+// New returns a server that is not started yet.
+func New(o Options) *http.Server {
+	server := &http.Server{
+		Handler:           o.Handler,
+		MaxHeaderBytes:    maxHeader,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		// What strangers send wrong is nothing that the log is for.
+		ErrorLog: slog.NewLogLogger(logr.ToSlogHandler(o.Log.V(1)), slog.LevelInfo),
+	}
+	c := newConnections(o)
+	server.ConnState, server.ConnContext = c.changed, c.context
+	return server
+}
+
+// Metrics are those of all servers.
+type Metrics struct {
+	open   *prometheus.GaugeVec
+	closed *prometheus.CounterVec
+}
+
+// NewMetrics returns metrics that are registered in registry.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "clerk_operator_http_connections",
+			Help: "Open connections, by server.",
+		}, []string{"server"}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clerk_operator_http_connections_closed_total",
+			Help: "Connections that were closed because more were open than the limit allows, by server.",
+		}, []string{"server"}),
+	}
+	registry.MustRegister(m.open, m.closed)
+	return m
+}
