@@ -67,9 +67,11 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
+// add takes a new connection in, at the limit in the place of another. Where none may be closed, the new one is.
 func (c *connections) add(conn net.Conn) {
-	if len(c.known) >= c.limit {
-		c.closeOne()
+	if len(c.known) >= c.limit && !c.closeOne() {
+		c.close(conn)
+		return
 	}
 	c.known[conn] = c.closable.PushBack(conn)
 	c.open.Set(float64(len(c.known)))
@@ -83,14 +85,19 @@ func (c *connections) remove(conn net.Conn, place *list.Element) {
 	c.open.Set(float64(len(c.known)))
 }
 
-func (c *connections) closeOne() {
+// closeOne closes the connection that has been idle or silent longest, and reports whether there was one.
+func (c *connections) closeOne() bool {
 	place := c.closable.Front()
 	if place == nil {
-		// Every one has been kept: those are bounded by who keeps them.
-		return
+		return false
 	}
 	conn := place.Value.(net.Conn)
 	c.remove(conn, place)
+	c.close(conn)
+	return true
+}
+
+func (c *connections) close(conn net.Conn) {
 	closeNow(conn)
 	c.closed.Inc()
 	c.say.Do(func() {

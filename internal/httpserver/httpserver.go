@@ -50,6 +50,8 @@ func New(o Options) *http.Server {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		// The handler answers OPTIONS * as every other request that it does not know.
+		DisableGeneralOptionsHandler: true,
 		// What strangers send wrong is nothing that the log is for.
 		ErrorLog: slog.NewLogLogger(logr.ToSlogHandler(o.Log.V(1)), slog.LevelInfo),
 	}

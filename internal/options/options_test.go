@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/clerk-operator/clerk-operator/internal/options"
+	"github.com/clerk-operator/clerk-operator/internal/receiver"
 )
 
 func parse(arguments []string, environment map[string]string) (*options.Options, error) {
@@ -31,6 +32,7 @@ func TestParse_defaults(t *testing.T) {
 	g.Expect(o.LeaderElect).To(BeFalse())
 	g.Expect(o.WebhookSecret).To(BeEmpty())
 	g.Expect(o.ProbeInterval).To(Equal(2 * time.Minute))
+	g.Expect(o.ReceiverLimits).To(Equal(receiver.Limits{Connections: 2000, UnverifiedBytes: 64 << 20, BodyTimeout: 2 * time.Second}))
 	g.Expect(o.RequirePolicies).To(BeTrue())
 }
 
@@ -59,6 +61,9 @@ func TestParse_saysWhatIsWrong(t *testing.T) {
 		"namespace":             {argument: "--namespace=Not_One", want: "--namespace"},
 		"probes too often":      {argument: "--probe-interval=1ms", want: "--probe-interval"},
 		"probes too seldom":     {argument: "--probe-interval=10m", want: "--probe-interval"},
+		"too few connections":   {argument: "--receiver-max-connections=0", want: "--receiver-max-connections"},
+		"too many connections":  {argument: "--receiver-max-connections=100000", want: "--receiver-max-connections"},
+		"less than a body":      {argument: "--receiver-max-unverified-bytes=1000", want: "--receiver-max-unverified-bytes"},
 		"no such directory":     {argument: "--receiver-cert-dir=/nonexistent", want: "--receiver-cert-dir"},
 	} {
 		t.Run(name, func(t *testing.T) {

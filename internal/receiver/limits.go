@@ -24,8 +24,9 @@ func DefaultLimits() Limits {
 }
 
 const (
-	// MinConnections and MaxConnections are what Limits.Connections may be.
+	// MinConnections is the least of Limits.Connections.
 	MinConnections = 16
+	// MaxConnections is the most of Limits.Connections.
 	MaxConnections = 1 << 16
 	// MinUnverifiedBytes is the least of Limits.UnverifiedBytes: what one body may have.
 	MinUnverifiedBytes = maxBody
@@ -38,6 +39,8 @@ const (
 	maxSlots = 64
 	// maxWaiting bounds what an instance's deliveries that wait for a slot hold, in bytes.
 	maxWaiting = 8 << 20
+	// overhead is about what a request holds beside its body, in bytes.
+	overhead = 16 << 10
 
 	// drainTimeout is how long what a refused sender still sends is thrown away, so that it can read the answer.
 	drainTimeout = 500 * time.Millisecond

@@ -25,7 +25,7 @@ type slots struct {
 // lane is what slots hold for one instance.
 type lane struct {
 	own chan struct{}
-	// waiting is what waiting deliveries hold, in bytes.
+	// waiting is what waiting deliveries hold, in bytes: each its body and overhead.
 	waiting int
 }
 
@@ -33,13 +33,14 @@ func newSlots(shared int) *slots {
 	return &slots{shared: make(chan struct{}, shared), lanes: map[string]*lane{}}
 }
 
-// acquire waits for a slot for a delivery with a body of size bytes, until the context ends.
+// acquire waits for a slot for a delivery with a body of size bytes, until the context ends. The error is errTooManyWait
+// or the context's.
 func (s *slots) acquire(ctx context.Context, instanceName string, size int) (release func(), err error) {
-	l, ok := s.enter(instanceName, size)
+	l, ok := s.enter(instanceName, size+overhead)
 	if !ok {
 		return nil, errTooManyWait
 	}
-	defer s.leave(l, size)
+	defer s.leave(l, size+overhead)
 	select {
 	case l.own <- struct{}{}:
 		return func() { <-l.own }, nil

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/time/rate"
 	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
 const (
@@ -38,13 +40,18 @@ func authorize(mgr ctrl.Manager, handler http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the filter of metrics: %w", err)
 	}
+	return newAuthorizer(filter, mgr.GetLogger().WithName("metrics"), handler)
+}
+
+func newAuthorizer(filter metricsserver.Filter, log logr.Logger, handler http.Handler) (*authorizer, error) {
 	a := &authorizer{strangers: rate.NewLimiter(strangersPerSecond, strangersAtOnce), known: lru.New(maxKnown)}
-	a.filtered, err = filter(mgr.GetLogger().WithName("metrics"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var err error
+	a.filtered, err = filter(log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.known.Add(credentials(r), true)
 		handler.ServeHTTP(w, r)
 	}))
 	if err != nil {
-		return nil, fmt.Errorf("building the filter of metrics: %w", err)
+		return nil, fmt.Errorf("filtering requests for metrics: %w", err)
 	}
 	return a, nil
 }
