@@ -48,11 +48,11 @@ type plan struct {
 	Amount     wholeNumber `json:"amount"`
 	Fee        fee         `json:"fee"`        // for the amount, in the Backend API
 	AnnualFee  fee         `json:"annual_fee"` // too
-	UnitPrices []struct {
-		Tiers []struct {
+	UnitPrices few[struct {
+		Tiers few[struct {
 			AmountPerBlock wholeNumber `json:"amount_per_block"`
-		} `json:"tiers"`
-	} `json:"unit_prices"`
+		}] `json:"tiers"`
+	}] `json:"unit_prices"`
 }
 
 type fee struct {
@@ -112,28 +112,39 @@ func stage(status clerkv1alpha1.BillingItemStatus) int {
 
 // subscriptionData is a subscription. Clerk's documents do not agree on the name of its items.
 type subscriptionData struct {
-	Payer             payer              `json:"payer"`
-	Items             []subscriptionItem `json:"items"`
-	SubscriptionItems []subscriptionItem `json:"subscription_items"`
+	Payer             payer                 `json:"payer"`
+	Items             few[subscriptionItem] `json:"items"`
+	SubscriptionItems few[subscriptionItem] `json:"subscription_items"`
+}
+
+func decodeSubscriptionData(data json.RawMessage) (payer, []subscriptionItem, error) {
+	var subscription subscriptionData
+	if err := decodeData(data, &subscription); err != nil {
+		return payer{}, nil, err
+	}
+	items := slices.Concat(subscription.Items, subscription.SubscriptionItems)
+	if len(items) > maxListed {
+		return payer{}, nil, unusable("TooManyItems")
+	}
+	return subscription.Payer, items, nil
 }
 
 func decodeSubscription(event *Event, data json.RawMessage) error {
-	var subscription subscriptionData
-	if err := decodeData(data, &subscription); err != nil {
+	payer, items, err := decodeSubscriptionData(data)
+	if err != nil {
 		return err
 	}
-	return event.subscribe(subscription.Payer, slices.Concat(subscription.Items, subscription.SubscriptionItems))
+	return event.subscribe(payer, items)
 }
 
 // DecodeSubscription reads the subscription of a payer from the Backend API, which need not say whose it is, as leniently
 // as Decode. Its items are states of their own updated_at and nothing newer. The error is an *UnusableError.
 func DecodeSubscription(payerID string, data json.RawMessage) (*Subscription, error) {
-	var subscription subscriptionData
-	if err := decodeData(data, &subscription); err != nil {
+	_, items, err := decodeSubscriptionData(data)
+	if err != nil {
 		return nil, err
 	}
 	var event Event
-	items := slices.Concat(subscription.Items, subscription.SubscriptionItems)
 	if err := event.subscribe(payer{UserID: payerID, OrganizationID: payerID}, items); err != nil {
 		return nil, err
 	}

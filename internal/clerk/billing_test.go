@@ -40,6 +40,7 @@ func TestDecode_subscriptions(t *testing.T) {
 		"both payers":               {"subscriptionItem.active", `{"payer":{"user_id":"` + userID + `","organization_id":"` + organizationID + `"},` + itemData + `}`, organizationID, []string{"csub_item_1"}, ""},
 		"no items":                  {"subscription.active", `{` + payerData + `}`, organizationID, nil, ""},
 		"one item of no use":        {"subscription.active", `{` + payerData + `,"items":[7,{"id":"a/b"},{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
+		"the payer after them":      {"subscription.active", `{"items":[7,{"id":5},{` + itemData + `}],` + payerData + `}`, organizationID, []string{"csub_item_1"}, ""},
 		"items of no use":           {"subscription.active", `{` + payerData + `,"items":[{"id":"a/b"}]}`, "", nil, "InvalidID"},
 		"an item without an ID":     {"subscriptionItem.ended", `{` + payerData + `}`, "", nil, "NoID"},
 		"an ID that is long":        {"subscriptionItem.ended", `{` + payerData + `,"id":"` + strings.Repeat("a", 64) + `"}`, "", nil, "InvalidID"},
@@ -47,6 +48,8 @@ func TestDecode_subscriptions(t *testing.T) {
 		"a payer without IDs":       {"subscription.created", `{"payer":{"user_id":"","organization_id":""},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
 		"a payer of no kind":        {"subscription.created", `{"payer":{"organization_id":"orgmem_1"},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
 		"a user in the wrong place": {"subscription.created", `{"payer":{"organization_id":"` + userID + `"},"items":[{` + itemData + `}]}`, "", nil, "NoPayer"},
+		"as many as are read":       {"subscription.active", `{` + payerData + `,"items":[` + strings.Repeat("{},", 499) + `{` + itemData + `}]}`, organizationID, []string{"csub_item_1"}, ""},
+		"more than are read":        {"subscription.active", `{` + payerData + `,"items":[` + strings.Repeat("{},", 500) + `{` + itemData + `}]}`, "", nil, "TooManyItems"},
 		"no data":                   {"subscription.pastDue", `null`, "", nil, "NoData"},
 	} {
 		t.Run(name, func(t *testing.T) {

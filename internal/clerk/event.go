@@ -268,11 +268,15 @@ func decodeObject(data []byte, into any) error {
 	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return ErrNotAnObject
 	}
-	var typeError *json.UnmarshalTypeError
-	if err := json.Unmarshal(data, into); err != nil && !errors.As(err, &typeError) {
+	if err := json.Unmarshal(data, into); err != nil && !isTypeError(err) {
 		return fmt.Errorf("decoding: %w", err)
 	}
 	return nil
+}
+
+func isTypeError(err error) bool {
+	_, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	return ok
 }
 
 func stringOf(raw json.RawMessage) string {

@@ -12,18 +12,18 @@ import (
 
 // User is what is read of a user in an event or a listing.
 type User struct {
-	ID                    string          `json:"id"`
-	ExternalID            string          `json:"external_id"`
-	Username              string          `json:"username"`
-	FirstName             string          `json:"first_name"`
-	LastName              string          `json:"last_name"`
-	PrimaryEmailAddressID string          `json:"primary_email_address_id"`
-	EmailAddresses        []EmailAddress  `json:"email_addresses"`
-	Banned                *forbidding     `json:"banned"`
-	Deprovisioned         *forbidding     `json:"deprovisioned"`
-	PublicMetadata        json.RawMessage `json:"public_metadata"`
-	CreatedAt             epoch           `json:"created_at"`
-	UpdatedAt             epoch           `json:"updated_at"`
+	ID                    string            `json:"id"`
+	ExternalID            string            `json:"external_id"`
+	Username              string            `json:"username"`
+	FirstName             string            `json:"first_name"`
+	LastName              string            `json:"last_name"`
+	PrimaryEmailAddressID string            `json:"primary_email_address_id"`
+	EmailAddresses        few[EmailAddress] `json:"email_addresses"`
+	Banned                *forbidding       `json:"banned"`
+	Deprovisioned         *forbidding       `json:"deprovisioned"`
+	PublicMetadata        json.RawMessage   `json:"public_metadata"`
+	CreatedAt             epoch             `json:"created_at"`
+	UpdatedAt             epoch             `json:"updated_at"`
 }
 
 // EmailAddress is one of a user's addresses.

@@ -48,16 +48,23 @@ func newConnections(o Options) *connections {
 }
 
 // changed is told of each new state of a connection. That of a new one it is told where connections are accepted, so it
-// does not wait for anything.
+// does not wait for the one that it closes.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	if surplus := c.note(conn, state); surplus != nil {
+		go c.close(surplus)
+	}
+}
+
+// note takes the state down, and returns the connection that is to be closed for it, nil for none.
+func (c *connections) note(conn net.Conn, state http.ConnState) (surplus net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	place, known := c.known[conn]
 	switch {
 	case state == http.StateNew:
-		c.add(conn)
+		surplus = c.add(conn)
 	case !known:
-		// It has been closed here, and its goroutine finds that out now.
+		// It is being closed here, and its goroutine finds that out now.
 	case state == http.StateClosed, state == http.StateHijacked:
 		c.remove(conn, place)
 	case place == nil:
@@ -65,16 +72,23 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	default:
 		c.closable.MoveToBack(place)
 	}
+	c.open.Set(float64(len(c.known)))
+	return surplus
 }
 
-// add takes a new connection in, at the limit in the place of another. Where none may be closed, the new one is.
-func (c *connections) add(conn net.Conn) {
-	if len(c.known) >= c.limit && !c.closeOne() {
-		c.close(conn)
-		return
+// add takes a new connection in, at the limit in the place of the one that has been idle or silent longest. It returns the
+// one that is one too many: the new one itself where no other may be closed.
+func (c *connections) add(conn net.Conn) (surplus net.Conn) {
+	if len(c.known) >= c.limit {
+		oldest := c.closable.Front()
+		if oldest == nil {
+			return conn
+		}
+		surplus = oldest.Value.(net.Conn)
+		c.remove(surplus, oldest)
 	}
 	c.known[conn] = c.closable.PushBack(conn)
-	c.open.Set(float64(len(c.known)))
+	return surplus
 }
 
 func (c *connections) remove(conn net.Conn, place *list.Element) {
@@ -82,19 +96,6 @@ func (c *connections) remove(conn net.Conn, place *list.Element) {
 	if place != nil {
 		c.closable.Remove(place)
 	}
-	c.open.Set(float64(len(c.known)))
-}
-
-// closeOne closes the connection that has been idle or silent longest, and reports whether there was one.
-func (c *connections) closeOne() bool {
-	place := c.closable.Front()
-	if place == nil {
-		return false
-	}
-	conn := place.Value.(net.Conn)
-	c.remove(conn, place)
-	c.close(conn)
-	return true
 }
 
 func (c *connections) close(conn net.Conn) {

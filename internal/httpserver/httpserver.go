@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxHeader is the largest header that is read, in bytes; net/http allows 4 KiB more. What a header becomes in memory
-	// can be many times as large, and every open connection may send one.
-	maxHeader = 8 << 10
+	// maxHeader is the largest header that is read, in bytes; net/http reads 4 KiB more. In memory a header of many short
+	// fields takes twenty times as much, and every open connection may send one.
+	maxHeader = 4 << 10
 
 	readHeaderTimeout = 3 * time.Second
 	// readTimeout is for the header and the body together.

@@ -115,7 +115,7 @@ func (o *Options) validateLimits() (errs []error) {
 			n, receiver.MinConnections, receiver.MaxConnections))
 	}
 	if n := o.ReceiverLimits.UnverifiedBytes; n < receiver.MinUnverifiedBytes {
-		errs = append(errs, fmt.Errorf("--receiver-max-unverified-bytes=%d: want at least %d, for one body",
+		errs = append(errs, fmt.Errorf("--receiver-max-unverified-bytes=%d: want at least %d, for a few bodies",
 			n, receiver.MinUnverifiedBytes))
 	}
 	return errs

@@ -32,7 +32,7 @@ func TestParse_defaults(t *testing.T) {
 	g.Expect(o.LeaderElect).To(BeFalse())
 	g.Expect(o.WebhookSecret).To(BeEmpty())
 	g.Expect(o.ProbeInterval).To(Equal(2 * time.Minute))
-	g.Expect(o.ReceiverLimits).To(Equal(receiver.Limits{Connections: 2000, UnverifiedBytes: 64 << 20, BodyTimeout: 2 * time.Second}))
+	g.Expect(o.ReceiverLimits).To(Equal(receiver.Limits{Connections: 2000, UnverifiedBytes: 32 << 20, BodyTimeout: 2 * time.Second}))
 	g.Expect(o.RequirePolicies).To(BeTrue())
 }
 

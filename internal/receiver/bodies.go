@@ -53,29 +53,28 @@ type body struct {
 	cut   bool
 }
 
-// read returns the body of a request that has arrived completely. It is held within the budget until the caller calls
-// done, in any case. The errors are errTooLarge, errTooSlow, errCut, and what the connection failed with.
-func (b *bodies) read(w http.ResponseWriter, r *http.Request) (content []byte, done func(), err error) {
+// read reads the body of a request, and passes it to verify when it has arrived completely. It counts until verify returns.
+// The errors are errTooLarge, errTooSlow, errCut, what the connection failed with, and those of verify.
+func (b *bodies) read(w http.ResponseWriter, r *http.Request, verify func(content []byte) error) error {
 	arriving := &body{of: b, source: http.MaxBytesReader(w, r.Body, maxBody), control: http.NewResponseController(w)}
 	// A test's recorder has no deadline, and nothing to wait for.
 	_ = arriving.control.SetReadDeadline(time.Now().Add(b.timeout))
 	b.begin(arriving)
-	content, err = io.ReadAll(arriving)
+	defer b.release(arriving)
+	content, err := io.ReadAll(arriving)
 	tooLarge := new(http.MaxBytesError)
 	switch cut := b.end(arriving); {
 	case cut:
-		err = errCut
+		return errCut
 	case errors.As(err, &tooLarge):
-		err = errTooLarge
+		return errTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = errTooSlow
+		return errTooSlow
 	case err != nil:
-		err = fmt.Errorf("reading the body: %w", err)
-	default:
-		// From here on net/http reads to see whether the sender goes away: that has no deadline.
-		_ = arriving.control.SetReadDeadline(time.Time{})
+		return fmt.Errorf("reading the body: %w", err)
 	}
-	return content, func() { b.release(arriving) }, err
+	// net/http takes the deadline away when it has read the end of the body.
+	return verify(content)
 }
 
 // Read reads what arrives, and counts it.
@@ -128,6 +127,7 @@ func (b *bodies) end(a *body) bool {
 func (b *bodies) release(a *body) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.forget(a)
 	if !a.cut {
 		b.count(-a.bytes)
 	}

@@ -28,7 +28,7 @@ type arrivals struct {
 	t      *testing.T
 	server *httptest.Server
 	bodies bodies
-	// read receives what became of each body; each is held until verified receives an element.
+	// read receives what became of each body; one that has arrived is held until verified receives an element.
 	read     chan arrived
 	verified chan struct{}
 }
@@ -52,11 +52,13 @@ func newArrivals(t *testing.T, timeout time.Duration) *arrivals {
 }
 
 func (a *arrivals) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	content, done, err := a.bodies.read(w, r)
-	defer done()
-	a.read <- arrived{string(content), err}
-	if err == nil {
+	err := a.bodies.read(w, r, func(content []byte) error {
+		a.read <- arrived{content: string(content)}
 		<-a.verified
+		return nil
+	})
+	if err != nil {
+		a.read <- arrived{err: err}
 	}
 }
 
@@ -139,7 +141,7 @@ func TestBodies_theOneThatTakesLongestIsCut(t *testing.T) {
 			a.Expect(a.read).NotTo(Receive())
 			whole := strings.Repeat("y", 400)
 			a.send(declared(400), whole)
-			a.wantRead(arrived{content: strings.Repeat("x", 400), err: errCut}, arrived{content: whole})
+			a.wantRead(arrived{err: errCut}, arrived{content: whole})
 			a.Expect(a.read).NotTo(Receive(), "the second one goes on arriving")
 			a.Expect(a.held()).To(BeEquivalentTo(800))
 		})
@@ -153,7 +155,7 @@ func TestBodies_whatHasArrivedIsNotCut(t *testing.T) {
 	a.wantRead(arrived{content: whole})
 	// Nothing has verified it yet, and no other body arrives whose room could be taken.
 	a.send(declared(600), strings.Repeat("y", 500))
-	a.wantRead(arrived{content: strings.Repeat("y", 500), err: errCut})
+	a.wantRead(arrived{err: errCut})
 	a.verified <- struct{}{}
 	a.Eventually(a.held).WithTimeout(patience).Should(BeZero())
 	a.send(declared(len(whole)), whole)
@@ -193,5 +195,5 @@ func TestBodies_areAtMostAsLargeAsTheLargest(t *testing.T) {
 	a.send(declared(maxBody), whole)
 	a.wantRead(arrived{content: whole})
 	a.send("Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", maxBody+1, whole+"x"))
-	a.wantRead(arrived{content: whole, err: errTooLarge})
+	a.wantRead(arrived{err: errTooLarge})
 }

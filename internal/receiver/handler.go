@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -40,6 +41,8 @@ type Handler struct {
 	bodies   *bodies
 	slots    *slots
 	draining atomic.Bool
+	// verifying holds as many as there are processors: more would only need more memory.
+	verifying chan struct{}
 	// Strangers and outages must not fill the log: each of these says so once in a while.
 	sayUnverified, sayCut, sayNotConfigured, sayUnavailable rate.Sometimes
 }
@@ -59,6 +62,7 @@ func NewHandler(
 		metrics:   metrics,
 		bodies:    &bodies{budget: limits.UnverifiedBytes, timeout: limits.BodyTimeout, held: metrics.unverified},
 		slots:     newSlots(maxSlots),
+		verifying: make(chan struct{}, runtime.GOMAXPROCS(0)),
 
 		sayUnverified:    rate.Sometimes{First: 1, Interval: quietInterval},
 		sayCut:           rate.Sometimes{First: 1, Interval: quietInterval},
@@ -210,7 +214,6 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, config *clerkv
 	if err != nil {
 		return h.refuse(config.Name, err)
 	}
-	httpserver.Keep(r.Context())
 	return h.deliver(r.Context(), config, received, content)
 }
 
@@ -223,12 +226,16 @@ func (h *Handler) readVerified(w http.ResponseWriter, r *http.Request, verifiers
 	if _, err := readAttempt(r.Header, h.clock.Now()); err != nil {
 		return nil, delivery{}, err
 	}
-	content, done, err := h.bodies.read(w, r)
-	defer done()
-	if err != nil {
-		return nil, delivery{}, err
-	}
-	received, err := verify(r.Header, content, verifiers, h.clock.Now())
+	var content []byte
+	var received delivery
+	err := h.bodies.read(w, r, func(body []byte) (err error) {
+		// What a body is verified with is several times as large.
+		h.verifying <- struct{}{}
+		defer func() { <-h.verifying }()
+		content = body
+		received, err = verify(r.Header, body, verifiers, h.clock.Now())
+		return err
+	})
 	return content, received, err
 }
 
@@ -243,6 +250,7 @@ func (h *Handler) deliver(
 		return h.unavailable(config.Name, "", err)
 	}
 	defer release()
+	httpserver.Keep(ctx)
 	event, err := clerk.Decode(content)
 	if errors.Is(err, clerk.ErrNotAnObject) {
 		return outcome{code: http.StatusBadRequest, result: resultInvalid, instance: config.Name}

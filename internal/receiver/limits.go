@@ -20,16 +20,16 @@ type Limits struct {
 // DefaultLimits are for the memory limit of config/manager. A genuine body has a few kilobytes, and an ingress sends it at
 // once.
 func DefaultLimits() Limits {
-	return Limits{Connections: 2000, UnverifiedBytes: 64 << 20, BodyTimeout: 2 * time.Second}
+	return Limits{Connections: 2000, UnverifiedBytes: 32 << 20, BodyTimeout: 2 * time.Second}
 }
 
 const (
-	// MinConnections is the least of Limits.Connections.
-	MinConnections = 16
+	// MinConnections is the least of Limits.Connections: more than are kept for deliveries that are worked on.
+	MinConnections = 2 * maxSlots
 	// MaxConnections is the most of Limits.Connections.
 	MaxConnections = 1 << 16
-	// MinUnverifiedBytes is the least of Limits.UnverifiedBytes: what one body may have.
-	MinUnverifiedBytes = maxBody
+	// MinUnverifiedBytes is the least of Limits.UnverifiedBytes: a few of the largest bodies.
+	MinUnverifiedBytes = 4 * maxBody
 )
 
 const (

@@ -4,9 +4,13 @@
 package setup
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/time/rate"
@@ -14,24 +18,38 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 )
 
+// The API server is asked about every unknown token: a TokenReview, a SubjectAccessReview, both caused by an outsider.
 const (
-	// strangersPerSecond and strangersAtOnce bound the requests whose credentials the API server is asked about, as each
-	// may be a new token: two writes of the API server, a TokenReview and a SubjectAccessReview, that an outsider causes.
-	strangersPerSecond = 20
-	strangersAtOnce    = 40
-	// maxKnown is how many credentials are remembered that the API server has let through.
-	maxKnown = 64
+	// perSourceInterval and perSourceAtOnce bound what one address can ask.
+	perSourceInterval = time.Second
+	perSourceAtOnce   = 5
+	// unknownPerSecond and unknownAtOnce bound what all together can.
+	unknownPerSecond = 20
+	unknownAtOnce    = 40
+	// maxSources and maxKnown are how many addresses, and how many tokens that may read metrics, are remembered.
+	maxSources = 1024
+	maxKnown   = 64
+	// refusalInterval is how often the log tells of requests that are refused.
+	refusalInterval = 10 * time.Second
 )
 
-// authorizer lets through to a handler whom the API server authorizes. Who has been let through before does not wait for
-// strangers.
+// authorizer lets clients through to a handler whom the API server authorizes, and asks it about few unknown ones.
 type authorizer struct {
-	filtered  http.Handler
-	strangers *rate.Limiter
-	// known holds digests of credentials. One that is not valid any more is refused all the same.
+	filtered http.Handler
+	log      logr.Logger
+	say      rate.Sometimes
+
+	// known holds digests of tokens that were let through. One that is not valid any more is refused all the same.
 	known *lru.Cache
+
+	// unknown is the rate of all others, and sources that of each address.
+	unknown *rate.Limiter
+	mu      sync.Mutex
+	sources *lru.Cache
 }
 
 // authorize returns a handler for clients whose token may GET the path in the API server.
@@ -44,10 +62,18 @@ func authorize(mgr ctrl.Manager, handler http.Handler) (http.Handler, error) {
 }
 
 func newAuthorizer(filter metricsserver.Filter, log logr.Logger, handler http.Handler) (*authorizer, error) {
-	a := &authorizer{strangers: rate.NewLimiter(strangersPerSecond, strangersAtOnce), known: lru.New(maxKnown)}
+	a := &authorizer{
+		log: log, say: rate.Sometimes{First: 1, Interval: refusalInterval}, known: lru.New(maxKnown),
+		unknown: rate.NewLimiter(unknownPerSecond, unknownAtOnce), sources: lru.New(maxSources),
+	}
 	var err error
-	a.filtered, err = filter(log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.known.Add(credentials(r), true)
+	// The filter logs every request that it refuses, as an error.
+	a.filtered, err = filter(logr.Discard(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpserver.Keep(r.Context())
+		if asked, ok := r.Context().Value(askedKey{}).(*asked); ok {
+			asked.authorized = true
+			a.known.Add(asked.token, true)
+		}
 		handler.ServeHTTP(w, r)
 	}))
 	if err != nil {
@@ -56,17 +82,57 @@ func newAuthorizer(filter metricsserver.Filter, log logr.Logger, handler http.Ha
 	return a, nil
 }
 
-func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, known := a.known.Get(credentials(r)); !known && !a.strangers.Allow() {
-		w.Header().Set("Connection", "close")
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "Too many requests with unknown credentials", http.StatusTooManyRequests)
-		return
-	}
-	a.filtered.ServeHTTP(w, r)
+// asked is what a request's context holds about it, since the filter takes the token away from the request.
+type asked struct {
+	// token is a digest of the request's.
+	token      lru.Key
+	authorized bool
 }
 
-// credentials is a digest of what a request proves itself with.
-func credentials(r *http.Request) lru.Key {
-	return sha256.Sum256([]byte(r.Header.Get("Authorization")))
+type askedKey struct{}
+
+func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The filter would take a token from here, too.
+	r.Header.Del("Sec-WebSocket-Protocol")
+	token := r.Header.Get("Authorization")
+	asked := &asked{token: digest(token)}
+	_, known := a.known.Get(asked.token)
+	// Without a token there is nothing to ask the API server about.
+	if token != "" && !known && !a.mayAsk(r.RemoteAddr) {
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "Too many requests with unknown tokens", http.StatusTooManyRequests)
+		return
+	}
+	a.filtered.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), askedKey{}, asked)))
+	if asked.authorized {
+		return
+	}
+	a.known.Remove(asked.token)
+	a.say.Do(func() {
+		a.log.Info("Refused a request for metrics: its token is not valid, may not get the path, or could not be checked")
+	})
 }
+
+// mayAsk reports whether the API server may be asked about another unknown token from an address (host:port).
+func (a *authorizer) mayAsk(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	return a.source(host).Allow() && a.unknown.Allow()
+}
+
+func (a *authorizer) source(host string) *rate.Limiter {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if limiter, ok := a.sources.Get(host); ok {
+		return limiter.(*rate.Limiter)
+	}
+	limiter := rate.NewLimiter(rate.Every(perSourceInterval), perSourceAtOnce)
+	a.sources.Add(host, limiter)
+	return limiter
+}
+
+// digest keeps tokens themselves out of memory that lasts.
+func digest(token string) lru.Key { return sha256.Sum256([]byte(token)) }

@@ -63,9 +63,12 @@ type servedCheck struct {
 	discovery discovery.DiscoveryInterface
 	kinds     sets.Set[string]
 
-	mu    sync.Mutex
-	asked time.Time
-	last  error
+	// asking is held by the request that asks, and guards asked.
+	asking sync.Mutex
+	asked  time.Time
+
+	mu   sync.Mutex
+	last error
 }
 
 func newServedCheck(mgr ctrl.Manager) (*servedCheck, error) {
@@ -75,16 +78,28 @@ func newServedCheck(mgr ctrl.Manager) (*servedCheck, error) {
 	}
 	return &servedCheck{discovery: client, kinds: sets.New(
 		"ClerkInstance", "ClerkUser", "ClerkOrganization", "ClerkOrganizationMembership", "ClerkTenantClass", "ClerkTombstone",
-	)}, nil
+	), last: errors.New("the API server has not been asked yet")}, nil
 }
 
+// check returns what the API server said last. While one request asks it, which can take long, the others do not wait.
 func (c *servedCheck) check(*http.Request) error {
+	if c.asking.TryLock() {
+		defer c.asking.Unlock()
+		if time.Since(c.asked) >= discoveryInterval {
+			err := c.ask()
+			c.asked = time.Now()
+			c.set(err)
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.asked) >= discoveryInterval {
-		c.last, c.asked = c.ask(), time.Now()
-	}
 	return c.last
+}
+
+func (c *servedCheck) set(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = err
 }
 
 func (c *servedCheck) ask() error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/client-go/util/cert"
@@ -20,25 +21,27 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 )
 
-// maxConnections is how many connections the ports for Prometheus and for the kubelet keep open, each.
-const maxConnections = 128
+const (
+	// maxConnections is how many connections the ports for Prometheus and for the kubelet keep open, each.
+	maxConnections = 500
+	// shutdownTimeout bounds how long the end of the manager waits for an answer of these ports.
+	shutdownTimeout = 5 * time.Second
+)
 
 // server is a port of the manager other than the receiver's. controller-runtime has such ports, too, but puts no bound on
 // their connections.
 type server struct {
 	name string
-	// address is host:port; 0 is off.
+	// address is host:port.
 	address string
 	handler http.Handler
 	// certificates make it speak HTTPS.
 	certificates []tls.Certificate
 }
 
-// addServer adds a server that runs from the manager's start to its end. Its port is taken at once.
+// addServer adds a server that runs from the manager's start to its end. Its port is taken at once. The context is that of
+// every request.
 func addServer(ctx context.Context, mgr ctrl.Manager, s server, metrics *httpserver.Metrics) error {
-	if s.address == "0" {
-		return nil
-	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", s.address)
 	if err != nil {
@@ -49,10 +52,14 @@ func addServer(ctx context.Context, mgr ctrl.Manager, s server, metrics *httpser
 			MinVersion: tls.VersionTLS12, Certificates: s.certificates, NextProtos: []string{"http/1.1"},
 		})
 	}
-	if err := mgr.Add(&manager.Server{Name: s.name, Listener: listener, Server: httpserver.New(httpserver.Options{
+	http1 := httpserver.New(httpserver.Options{
 		Name: s.name, Handler: s.handler, MaxConnections: maxConnections, Metrics: metrics,
 		Log: mgr.GetLogger().WithName(s.name),
-	})}); err != nil {
+	})
+	http1.BaseContext = func(net.Listener) context.Context { return ctx }
+	if err := mgr.Add(&manager.Server{
+		Name: s.name, Listener: listener, Server: http1, ShutdownTimeout: new(shutdownTimeout),
+	}); err != nil {
 		return fmt.Errorf("adding the server of %s: %w", s.name, err)
 	}
 	return nil

@@ -38,6 +38,9 @@ import (
 // termination grace period.
 const gracePeriod = receiver.DrainTimeout + 5*time.Second
 
+// off is the address of a port that is not served.
+const off = "0"
+
 // Scheme returns a scheme with every kind that the manager handles.
 func Scheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
@@ -101,8 +104,8 @@ func managerOptions(o *options.Options) ctrl.Options {
 		Scheme: Scheme(),
 		Cache:  cacheOptions(o.Namespace),
 		// The manager's own ports are served by addServers.
-		Metrics:                 metricsserver.Options{BindAddress: "0"},
-		HealthProbeBindAddress:  "0",
+		Metrics:                 metricsserver.Options{BindAddress: off},
+		HealthProbeBindAddress:  off,
 		LeaderElection:          o.LeaderElect,
 		LeaderElectionID:        "leader." + clerkv1alpha1.GroupName,
 		LeaderElectionNamespace: o.Namespace,
@@ -145,12 +148,18 @@ func addServers(
 	if err != nil {
 		return err
 	}
-	metrics, err := metricsServer(mgr, o.MetricsBindAddress)
-	if err != nil {
-		return err
+	var servers []server
+	if o.HealthProbeBindAddress != off {
+		servers = append(servers, server{name: "health", address: o.HealthProbeBindAddress, handler: healthHandler(ready)})
 	}
-	health := server{name: "health", address: o.HealthProbeBindAddress, handler: healthHandler(ready)}
-	for _, s := range []server{health, metrics} {
+	if o.MetricsBindAddress != off {
+		metrics, err := metricsServer(mgr, o.MetricsBindAddress)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, metrics)
+	}
+	for _, s := range servers {
 		if err := addServer(ctx, mgr, s, connections); err != nil {
 			return err
 		}
