@@ -44,10 +44,11 @@ func (s *slots) wait(ctx context.Context, instanceName string, size int) *waiter
 	return w
 }
 
-func (s *slots) waitingBytes(instanceName string) int {
+// waitingBytes is what the waiting deliveries of crowd hold.
+func (s *slots) waitingBytes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lanes[instanceName].waiting
+	return s.lanes[crowd].waiting
 }
 
 func TestSlots_whileAnInstanceHoldsAllSharedOnes(t *testing.T) {
@@ -84,7 +85,7 @@ func TestSlots_whileAnInstanceHoldsAllSharedOnes(t *testing.T) {
 		"a slot that is released is the next one's at once": func(ctx context.Context, g Gomega, s *slots, release []func()) {
 			release[0]()
 			g.Expect(s.wait(ctx, crowd, maxBody).got).To(BeTrue())
-			g.Expect(s.waitingBytes(crowd)).To(BeZero())
+			g.Expect(s.waitingBytes()).To(BeZero())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,20 +106,20 @@ func TestSlots_boundWhatWaits(t *testing.T) {
 		for range maxWaiting / maxBody {
 			g.Expect(s.wait(ctx, crowd, maxBody)).To(Equal(&waiter{}))
 		}
-		g.Expect(s.waitingBytes(crowd)).To(Equal(maxWaiting))
+		g.Expect(s.waitingBytes()).To(Equal(maxWaiting))
 		g.Expect(s.wait(ctx, crowd, 1).err).To(MatchError(errTooManyWait), "it is refused at once")
-		g.Expect(s.waitingBytes(crowd)).To(Equal(maxWaiting), "what is refused does not count")
+		g.Expect(s.waitingBytes()).To(Equal(maxWaiting), "what is refused does not count")
 		g.Expect(s.wait(ctx, "quiet", maxBody).got).To(BeTrue(), "another instance has a bound of its own")
 
 		release[0]()
 		synctest.Wait()
-		g.Expect(s.waitingBytes(crowd)).To(Equal(maxWaiting - maxBody))
+		g.Expect(s.waitingBytes()).To(Equal(maxWaiting - maxBody))
 		last := s.wait(ctx, crowd, maxBody)
 		g.Expect(last).To(Equal(&waiter{}), "there is room for another")
 		leave()
 		synctest.Wait()
 		g.Expect(last.err).To(MatchError(context.Canceled))
-		g.Expect(s.waitingBytes(crowd)).To(BeZero())
+		g.Expect(s.waitingBytes()).To(BeZero())
 	})
 }
 
