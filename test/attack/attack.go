@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -113,7 +114,8 @@ type Options struct {
 	TLS bool
 	// Kind is what each does.
 	Kind Kind
-	// Connections is how many are open at once: one that the other side closes is opened again, after Pause.
+	// Connections is how many are open at once: one that the other side closes is opened again, after a random time of Pause
+	// on average, so that strangers do not come in waves.
 	Connections int
 	Pause       time.Duration
 }
@@ -211,6 +213,6 @@ func trickle(conn net.Conn, what []byte, closed <-chan struct{}) {
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(d):
+	case <-time.After(rand.N(2*d + 1)):
 	}
 }
