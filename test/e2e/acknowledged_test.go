@@ -129,7 +129,12 @@ func (w *world) scrape(url, token string) (metrics string) {
 }
 
 func (w *world) readMetrics(url, token string) (code int, body string, err error) {
-	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url+"/metrics", http.NoBody)
+	return w.fetch(url+"/metrics", token)
+}
+
+// fetch asks a port of a manager for a page, on a new connection.
+func (w *world) fetch(page, token string) (code int, body string, err error) {
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, page, http.NoBody)
 	if err != nil {
 		return 0, "", err
 	}

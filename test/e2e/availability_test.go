@@ -129,18 +129,24 @@ func (b *burst) progress() int {
 func (w *world) wantAll(b *burst, userIDs []string, codes ...any) {
 	w.t.Helper()
 	w.Eventually(b.done, 3*timeout).Should(Receive(BeNil()))
+	w.wantUsers(userIDs)
+	w.t.Logf("attempts by the code that answered them: %v", b.answers)
+	for code := range b.answers {
+		w.Expect(code).To(BeElementOf(codes...))
+	}
+}
+
+// wantUsers checks that users are mirrored.
+func (w *world) wantUsers(ids []string) {
+	w.t.Helper()
 	var users clerkv1alpha1.ClerkUserList
 	w.Expect(suite.client.List(w.t.Context(), &users)).To(Succeed())
 	there := make(map[string]bool, len(users.Items))
 	for i := range users.Items {
 		there[users.Items[i].Spec.UserID] = true
 	}
-	for _, id := range userIDs {
+	for _, id := range ids {
 		w.Expect(there).To(HaveKey(id))
-	}
-	w.t.Logf("attempts by the code that answered them: %v", b.answers)
-	for code := range b.answers {
-		w.Expect(code).To(BeElementOf(codes...))
 	}
 }
 
@@ -281,26 +287,6 @@ func TestStop_answersWhatIsInFlight(t *testing.T) {
 	for _, id := range ids {
 		get(w, w.userObject(id))
 	}
-}
-
-func TestOverload_isToComeAgain(t *testing.T) {
-	w := newWorld(t)
-	// internal/receiver serves so many requests at once.
-	const atOnce = 128
-	_, messages := w.signUps(atOnce)
-	gate := make(chan struct{})
-	codes := w.hold(messages, gate)
-	one := w.message(w.event("user.created", w.newUser().Data()))
-	answer, err := w.sender.Post(t.Context(), one)
-	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(answer.Code).To(Equal(http.StatusServiceUnavailable))
-	w.Expect(answer.Header.Get("Retry-After")).To(MatchRegexp("^[0-9]+$"))
-
-	close(gate)
-	for range messages {
-		w.Eventually(codes).Should(Receive(Equal(http.StatusOK)))
-	}
-	w.Expect(w.attempt(one)).To(Equal("applied"))
 }
 
 func TestLeaderElection_anotherTakesOver(t *testing.T) {

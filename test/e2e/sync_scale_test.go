@@ -131,14 +131,24 @@ var (
 // sync itself, is left out.
 func (w *world) writes() map[string]int {
 	w.t.Helper()
+	counts := w.requests(func(labels map[string]string) bool {
+		// Dry runs store nothing: they are the probes of the policies.
+		return !unwritten.MatchString(labels["verb"]) && !unrelated.MatchString(labels["group"]) && labels["dry_run"] == ""
+	})
+	delete(counts, "clerkinstances.clerk-operator.dev/status")
+	return counts
+}
+
+// requests counts some requests since the API server started by what they were about.
+func (w *world) requests(some func(labels map[string]string) bool) map[string]int {
+	w.t.Helper()
 	counts := map[string]int{}
 	for _, line := range requestCount.FindAllStringSubmatch(w.kubectl("get", "--raw", "/metrics"), -1) {
 		labels := map[string]string{}
 		for _, label := range requestLabels.FindAllStringSubmatch(line[1], -1) {
 			labels[label[1]] = label[2]
 		}
-		// Dry runs store nothing: they are the probes of the policies.
-		if unwritten.MatchString(labels["verb"]) || unrelated.MatchString(labels["group"]) || labels["dry_run"] != "" {
+		if !some(labels) {
 			continue
 		}
 		what := strings.TrimSuffix(labels["resource"]+"."+labels["group"], ".")
@@ -149,7 +159,6 @@ func (w *world) writes() map[string]int {
 		w.Expect(err).NotTo(HaveOccurred())
 		counts[what] += int(count)
 	}
-	delete(counts, "clerkinstances.clerk-operator.dev/status")
 	return counts
 }
 
