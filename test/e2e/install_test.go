@@ -91,8 +91,8 @@ func TestInstall_overlaysBuild(t *testing.T) {
 	w.write(filepath.Join(overlay, "bindable-roles", "kustomization.yaml"),
 		strings.ReplaceAll(string(component), "tenant-developer", "my-developer"))
 	w.write(filepath.Join(overlay, "kustomization.yaml"), `
-resources: [`+config+`/default, `+config+`/network-policy, `+config+`/prometheus]
-components: [bindable-roles]
+resources: [`+config+`/default, `+config+`/prometheus]
+components: [bindable-roles, `+config+`/components/network-policy]
 images: [{name: ghcr.io/clerk-operator/clerk-operator, newTag: v9.9.9}]
 `)
 
