@@ -24,9 +24,9 @@ import (
 
 // The API server is asked about every unknown token: a TokenReview, a SubjectAccessReview, both caused by an outsider.
 const (
-	// perSourceInterval and perSourceAtOnce bound what one address can ask.
-	perSourceInterval = time.Second
-	perSourceAtOnce   = 5
+	// perSourcePerSecond and perSourceAtOnce bound what one address can ask.
+	perSourcePerSecond = 5
+	perSourceAtOnce    = 10
 	// unknownPerSecond and unknownAtOnce bound what all together can.
 	unknownPerSecond = 20
 	unknownAtOnce    = 40
@@ -129,7 +129,7 @@ func (a *authorizer) source(host string) *rate.Limiter {
 	if limiter, ok := a.sources.Get(host); ok {
 		return limiter.(*rate.Limiter)
 	}
-	limiter := rate.NewLimiter(rate.Every(perSourceInterval), perSourceAtOnce)
+	limiter := rate.NewLimiter(perSourcePerSecond, perSourceAtOnce)
 	a.sources.Add(host, limiter)
 	return limiter
 }

@@ -84,7 +84,7 @@ func TestAuthorizer_asksAboutFewUnknownTokens(t *testing.T) {
 	p.Expect(p.get(scraper, bearer("good")).Code).To(Equal(http.StatusOK))
 	codes := map[int]int{}
 	var last *httptest.ResponseRecorder
-	const requests = 100 * perSourceAtOnce
+	const requests = 50 * perSourceAtOnce
 	for i := range requests {
 		last = p.get(stranger, bearer("token-"+strconv.Itoa(i)))
 		codes[last.Code]++

@@ -37,7 +37,7 @@ const (
 	// maxBody is the largest body that the receiver reads.
 	maxBody = 1 << 20
 	// otherConnections is how many connections the ports for Prometheus and for the kubelet keep open.
-	otherConnections = 128
+	otherConnections = 500
 
 	// deliveriesAtOnce is how many genuine deliveries are on their way during an attack at most, and deliveryInterval is when
 	// the next one begins. With 100 the attack lasts for longer than a body may take. secondAttempt is when one that failed
@@ -209,8 +209,8 @@ func TestStrangers_haveSoManyConnectionsAndNoMore(t *testing.T) {
 		code int
 	}{
 		"webhooks": {g.URL, 1000, fewConnections, clerkv1alpha1.WebhookPath, http.StatusMethodNotAllowed},
-		"health":   {g.Health, 300, otherConnections, "/readyz", http.StatusOK},
-		"metrics":  {g.Metrics, 300, otherConnections, "/metrics", http.StatusOK},
+		"health":   {g.Health, 800, otherConnections, "/readyz", http.StatusOK},
+		"metrics":  {g.Metrics, 800, otherConnections, "/metrics", http.StatusOK},
 	} {
 		t.Run(server, func(t *testing.T) {
 			g := g.in(t)
@@ -237,8 +237,8 @@ func TestStrangers_haveSoManyConnectionsAndNoMore(t *testing.T) {
 func TestStrangers_haveFewTokensReviewed(t *testing.T) {
 	g := newWorld(t).target("reviewed")
 	const strangers, atOnce = 300, 6
-	// internal/setup asks about so many tokens.
-	const burst, perSecond = 40, 20
+	// internal/setup asks about so many tokens of one address.
+	const burst, perSecond = 10, 5
 	reviews := func() int {
 		return g.requests(func(labels map[string]string) bool {
 			return labels["resource"] == "tokenreviews"
