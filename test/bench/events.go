@@ -100,12 +100,13 @@ func sign(messages []delivery.Message) ([]signed, error) {
 
 // newSender returns a sender to the running manager that keeps its connections.
 func (w *world) newSender(atOnce int) delivery.Sender {
+	return w.newSenderOver(&http.Transport{MaxIdleConnsPerHost: atOnce, MaxIdleConns: atOnce})
+}
+
+func (w *world) newSenderOver(transport *http.Transport) delivery.Sender {
 	return delivery.Sender{
-		Client: &http.Client{
-			Transport: &http.Transport{MaxIdleConnsPerHost: atOnce, MaxIdleConns: atOnce},
-			Timeout:   15 * time.Second,
-		},
-		URL: w.manager.URL + clerkv1alpha1.WebhookPath, Secret: signingSecret,
+		Client: &http.Client{Transport: transport, Timeout: 15 * time.Second},
+		URL:    w.manager.URL + clerkv1alpha1.WebhookPath, Secret: signingSecret,
 	}
 }
 
@@ -115,8 +116,11 @@ func post(ctx context.Context, sender delivery.Sender, m signed, want mirror.Res
 	if err != nil {
 		return err
 	}
-	if body := `{"result":"` + string(want) + `"}` + "\n"; answer.Code != http.StatusOK || answer.Body != body {
+	if body := answerOf(want); answer.Code != http.StatusOK || answer.Body != body {
 		return fmt.Errorf("a delivery was answered with %d %s, want %s", answer.Code, answer.Body, body)
 	}
 	return nil
 }
+
+// answerOf is the body of the answer to a delivery with a result.
+func answerOf(result mirror.Result) string { return `{"result":"` + string(result) + `"}` + "\n" }

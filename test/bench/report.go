@@ -101,8 +101,13 @@ func milliseconds(value float64) string { return fmt.Sprintf("%.2f", value) }
 
 // judged shows a value with an aim, in bold where it misses it.
 func judged(value float64, reached bool) string {
+	return marked(fmt.Sprintf("%.2f", value), reached)
+}
+
+// marked shows a number with an aim as it is written, in bold where it misses the aim.
+func marked(number string, reached bool) string {
 	if reached {
-		return fmt.Sprintf("%.2f", value)
+		return number
 	}
-	return fmt.Sprintf("**%.2f**", value)
+	return "**" + number + "**"
 }

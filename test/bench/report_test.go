@@ -35,6 +35,8 @@ func TestJudged(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(judged(0.912, true)).To(Equal("0.91"))
 	g.Expect(judged(0.5, false)).To(Equal("**0.50**"))
+	g.Expect(marked("198", true)).To(Equal("198"))
+	g.Expect(marked("197", false)).To(Equal("**197**"))
 }
 
 func TestReceiverTable(t *testing.T) {

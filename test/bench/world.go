@@ -50,12 +50,16 @@ type world struct {
 	manager *installation.Manager
 	// audit is the path of the audit log, if there is one.
 	audit string
+	// options say how managers are run.
+	options installation.ManagerOptions
 }
 
 // worldOptions say what a world is like. The zero value is good.
 type worldOptions struct {
 	// audited makes the API server keep an audit log.
 	audited bool
+	// manager says how managers are run, beside the election of a leader.
+	manager installation.ManagerOptions
 }
 
 // withWorld runs something in a new world, with config/samples/clerkinstance.yaml applied and without a manager.
@@ -64,7 +68,7 @@ func withWorld(ctx context.Context, b *bench, o worldOptions, do func(w *world) 
 	if err != nil {
 		return fmt.Errorf("making a working folder: %w", err)
 	}
-	w, options := &world{bench: b}, controlplane.Options{Dir: dir, ControllerManager: true}
+	w, options := &world{bench: b, options: o.manager}, controlplane.Options{Dir: dir, ControllerManager: true}
 	if o.audited {
 		if options.APIServerArgs, w.audit, err = auditing(dir); err != nil {
 			return err
@@ -186,7 +190,9 @@ func lease() *coordinationv1.Lease {
 }
 
 func (w *world) startManager(ctx context.Context) (err error) {
-	w.manager, err = w.in.StartManager(ctx, installation.ManagerOptions{Args: []string{"--leader-elect"}})
+	options := w.options
+	options.Args = append([]string{"--leader-elect"}, options.Args...)
+	w.manager, err = w.in.StartManager(ctx, options)
 	return err
 }
 
