@@ -121,6 +121,16 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
+// percentile is the smallest value that so many percent of the values do not exceed; 0 for none.
+func percentile(values []float64, percent int) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := (len(sorted)*percent + 99) / 100
+	return sorted[max(rank, 1)-1]
+}
+
 // perOperation is the CPU time in milliseconds that something used for each operation of all rounds together: the
 // kernel counts it in hundredths of a second, which is too coarse for one round.
 func perOperation(samples []sample, of func(usage) time.Duration) float64 {

@@ -30,6 +30,30 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestPercentile(t *testing.T) {
+	hundred := make([]float64, 100)
+	for i := range hundred {
+		hundred[i] = float64(100 - i)
+	}
+	for name, test := range map[string]struct {
+		values  []float64
+		percent int
+		want    float64
+	}{
+		"none":             {nil, 99, 0},
+		"one":              {[]float64{3}, 99, 3},
+		"all but one":      {hundred, 99, 99},
+		"between two":      {[]float64{1, 2, 3}, 50, 2},
+		"the smallest":     {hundred, 0, 1},
+		"the largest":      {hundred, 100, 100},
+		"two of a hundred": {hundred, 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(percentile(test.values, test.percent)).To(Equal(test.want))
+		})
+	}
+}
+
 func TestMedianLeavesTheOrder(t *testing.T) {
 	values := []float64{3, 1, 2}
 	median(values)

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,6 +136,33 @@ func parseStat(line []byte) (process, error) {
 		id: numbers[0], parent: numbers[1], name: string(line[open+1 : end]),
 		used: time.Duration(numbers[2]+numbers[3]) * tick,
 	}, nil
+}
+
+// peakMemory returns the most memory that the running manager has had resident at once since it started, in bytes.
+func (w *world) peakMemory() (int64, error) {
+	path := filepath.Join("/proc", strconv.Itoa(w.manager.Process.PID()), "status")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("reading the manager's memory: %w", err)
+	}
+	return parsePeakMemory(content)
+}
+
+// parsePeakMemory reads /proc/<pid>/status, see proc_pid_status(5), and returns the peak of the resident memory in bytes.
+func parsePeakMemory(content []byte) (int64, error) {
+	for line := range bytes.Lines(content) {
+		value, found := bytes.CutPrefix(line, []byte("VmHWM:"))
+		if !found {
+			continue
+		}
+		value, found = bytes.CutSuffix(bytes.TrimSpace(value), []byte(" kB"))
+		kilobytes, err := strconv.ParseInt(string(value), 10, 64)
+		if err != nil || !found {
+			return 0, fmt.Errorf("%q is not a number of kB", line)
+		}
+		return kilobytes << 10, nil
+	}
+	return 0, errors.New("the status of the process has no peak of its memory")
 }
 
 // parseMachineStat reads /proc/stat, see proc_stat(5), and returns the time that the machine's cores were not idle.

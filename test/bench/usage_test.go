@@ -48,6 +48,19 @@ func TestParseMachineStat(t *testing.T) {
 	g.Expect(err).To(HaveOccurred())
 }
 
+func TestParsePeakMemory(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(parsePeakMemory([]byte("Name:\tmanager\nVmHWM:\t   67584 kB\nVmRSS:\t   60000 kB\n"))).To(Equal(int64(66 << 20)))
+	for status, says := range map[string]string{
+		"Name:\tmanager\nVmRSS:\t 60000 kB\n": "no peak",
+		"VmHWM:\t 67584\n":                    "not a number of kB",
+		"VmHWM:\t some kB\n":                  "not a number of kB",
+	} {
+		_, err := parsePeakMemory([]byte(status))
+		g.Expect(err).To(MatchError(ContainSubstring(says)))
+	}
+}
+
 func TestUsage(t *testing.T) {
 	g := NewWithT(t)
 	u := usage{bench: 5, manager: 6, controlPlane: 7, machine: 20}.minus(usage{bench: 1, manager: 2, controlPlane: 3, machine: 4})
