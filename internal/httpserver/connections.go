@@ -20,8 +20,8 @@ import (
 // quietInterval is how often the log repeats that connections are closed.
 const quietInterval = 10 * time.Second
 
-// connections are those of one server. At the limit, the one that is closed is the one that has neither begun nor ended
-// a request for longest: a sender that has something to say says it within milliseconds.
+// connections are those of one server. At a limit, the one that is closed is the one that has neither begun nor ended a
+// request for longest: a sender that has something to say says it within milliseconds.
 type connections struct {
 	limit  int
 	open   prometheus.Gauge
@@ -29,11 +29,24 @@ type connections struct {
 	log    logr.Logger
 	say    rate.Sometimes
 
-	mu sync.Mutex
-	// known is every open connection with its place among those that may be closed, nil for one that may not.
-	known map[net.Conn]*list.Element
-	// closable are connections, the one whose state changed first at the front.
+	mu    sync.Mutex
+	count int
+	// closable are the *connection that may be closed, the one whose state changed first at the front.
 	closable list.List
+	// header is how many bytes have arrived of headers that are not complete.
+	header int64
+}
+
+// connection is one of a server. What it holds beside the connection itself is guarded by the mutex of connections.
+type connection struct {
+	net.Conn
+	of *connections
+	// place is nil for a connection that may not be closed, or is not open any more.
+	place *list.Element
+	open  bool
+	// waiting says that a header is to come, or comes; header is how many bytes of it have.
+	waiting bool
+	header  int64
 }
 
 func newConnections(o Options) *connections {
@@ -43,103 +56,153 @@ func newConnections(o Options) *connections {
 		closed: o.Metrics.closed.WithLabelValues(o.Name),
 		log:    o.Log.WithValues("server", o.Name),
 		say:    rate.Sometimes{First: 1, Interval: quietInterval},
-		known:  map[net.Conn]*list.Element{},
 	}
+}
+
+// listener wraps what it accepts in connections.
+type listener struct {
+	net.Listener
+	of *connections
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // net/http tells errors of a listener apart
+	}
+	return &connection{Conn: conn, of: l.of}, nil
+}
+
+// unwrap returns what is under TLS.
+func unwrap(conn net.Conn) *connection {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	c, _ := conn.(*connection)
+	return c
+}
+
+// Read counts what arrives of headers.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.of.closeAll(c.of.arrived(c, int64(n)))
+	return n, err //nolint:wrapcheck // net/http tells errors of a connection apart
+}
+
+// arrived counts bytes, and returns the connections that are to be closed for them.
+func (c *connections) arrived(conn *connection, n int64) (surplus []*connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !conn.open || !conn.waiting {
+		return nil
+	}
+	conn.header += n
+	c.header += n
+	for place := c.closable.Front(); place != nil && c.header > maxHeaders; {
+		oldest := place.Value.(*connection)
+		place = place.Next()
+		if oldest.header > 0 {
+			c.remove(oldest)
+			surplus = append(surplus, oldest)
+		}
+	}
+	c.open.Set(float64(c.count))
+	return surplus
 }
 
 // changed is told of each new state of a connection. That of a new one it is told where connections are accepted, so it
 // does not wait for the one that it closes.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
-	if surplus := c.note(conn, state); surplus != nil {
-		go c.close(surplus)
+	if surplus := c.note(unwrap(conn), state); surplus != nil {
+		c.closeAll([]*connection{surplus})
 	}
 }
 
 // note takes the state down, and returns the connection that is to be closed for it, nil for none.
-func (c *connections) note(conn net.Conn, state http.ConnState) (surplus net.Conn) {
+func (c *connections) note(conn *connection, state http.ConnState) (surplus *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	place, known := c.known[conn]
 	switch {
 	case state == http.StateNew:
 		surplus = c.add(conn)
-	case !known:
+	case !conn.open:
 		// It is being closed here, and its goroutine finds that out now.
 	case state == http.StateClosed, state == http.StateHijacked:
-		c.remove(conn, place)
-	case place == nil:
-		c.known[conn] = c.closable.PushBack(conn)
+		c.remove(conn)
 	default:
-		c.closable.MoveToBack(place)
+		c.header -= conn.header
+		conn.header, conn.waiting = 0, state == http.StateIdle
+		c.toBack(conn)
 	}
-	c.open.Set(float64(len(c.known)))
+	c.open.Set(float64(c.count))
 	return surplus
 }
 
 // add takes a new connection in, at the limit in the place of the one that has been idle or silent longest. It returns the
 // one that is one too many: the new one itself where no other may be closed.
-func (c *connections) add(conn net.Conn) (surplus net.Conn) {
-	if len(c.known) >= c.limit {
+func (c *connections) add(conn *connection) (surplus *connection) {
+	if c.count >= c.limit {
 		oldest := c.closable.Front()
 		if oldest == nil {
 			return conn
 		}
-		surplus = oldest.Value.(net.Conn)
-		c.remove(surplus, oldest)
+		surplus = oldest.Value.(*connection)
+		c.remove(surplus)
 	}
-	c.known[conn] = c.closable.PushBack(conn)
+	c.count++
+	conn.open, conn.waiting = true, true
+	c.toBack(conn)
 	return surplus
 }
 
-func (c *connections) remove(conn net.Conn, place *list.Element) {
-	delete(c.known, conn)
-	if place != nil {
-		c.closable.Remove(place)
+func (c *connections) toBack(conn *connection) {
+	if conn.place == nil {
+		conn.place = c.closable.PushBack(conn)
+		return
+	}
+	c.closable.MoveToBack(conn.place)
+}
+
+func (c *connections) remove(conn *connection) {
+	c.count--
+	c.header -= conn.header
+	conn.open, conn.header = false, 0
+	c.spare(conn)
+}
+
+// spare keeps a connection from being closed.
+func (c *connections) spare(conn *connection) {
+	if conn.place != nil {
+		c.closable.Remove(conn.place)
+		conn.place = nil
 	}
 }
 
-func (c *connections) close(conn net.Conn) {
-	closeNow(conn)
-	c.closed.Inc()
-	c.say.Do(func() {
-		c.log.Info("Closed the connection that was idle or silent longest, since too many are open", "limit", c.limit)
-	})
-}
-
-// closeNow closes a connection without the farewell of TLS, which may wait for the other side.
-func closeNow(conn net.Conn) {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
+// closeAll closes connections, each on its own, since that can wait for a reader. There is no farewell of TLS, which could
+// wait for the other side.
+func (c *connections) closeAll(surplus []*connection) {
+	for _, conn := range surplus {
+		go func() { _ = conn.Close() }() // there is nothing more to do with it
+		c.closed.Inc()
+		c.say.Do(func() {
+			c.log.Info("Closed the connection that was idle or silent longest, since too many are open", "limit", c.limit)
+		})
 	}
-	_ = conn.Close() // there is nothing more to do with it
 }
 
 // connectionKey is what a request's context holds its connection under.
 type connectionKey struct{}
 
-// connection is one of a server.
-type connection struct {
-	of   *connections
-	conn net.Conn
-}
-
-func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connectionKey{}, connection{of: c, conn: conn})
+func withConnection(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, unwrap(conn))
 }
 
 // Keep keeps the connection of a request from being closed at the limit until the request is answered. It is for requests
 // that are authenticated and whose number is bounded. The context is the request's.
 func Keep(ctx context.Context) {
-	if kept, ok := ctx.Value(connectionKey{}).(connection); ok {
-		kept.of.keep(kept.conn)
-	}
-}
-
-func (c *connections) keep(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if place := c.known[conn]; place != nil {
-		c.closable.Remove(place)
-		c.known[conn] = nil
+	if conn, ok := ctx.Value(connectionKey{}).(*connection); ok {
+		conn.of.mu.Lock()
+		defer conn.of.mu.Unlock()
+		conn.of.spare(conn)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,25 +43,26 @@ type site struct {
 	release chan struct{}
 }
 
-func newSite(t *testing.T, secure bool) *site {
+func newSite(t *testing.T, connections int, encrypted bool) *site {
 	t.Helper()
 	s := &site{
-		WithT: NewWithT(t), t: t, registry: prometheus.NewRegistry(), tls: secure,
+		WithT: NewWithT(t), t: t, registry: prometheus.NewRegistry(), tls: encrypted,
 		changed: make(chan http.ConnState, 1000), release: make(chan struct{}, limit),
 	}
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	s.Expect(err).NotTo(HaveOccurred())
-	s.address = listener.Addr().String()
-	if secure {
+	var secure *tls.Config
+	if encrypted {
 		pem, key, err := cert.GenerateSelfSignedCertKey("localhost", nil, nil)
 		s.Expect(err).NotTo(HaveOccurred())
 		pair, err := tls.X509KeyPair(pem, key)
 		s.Expect(err).NotTo(HaveOccurred())
-		listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+		secure = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	}
 	server := httpserver.New(httpserver.Options{
-		Name: "test", Handler: s, MaxConnections: limit, Metrics: httpserver.NewMetrics(s.registry), Log: logr.Discard(),
+		Name: "test", Handler: s, MaxConnections: connections, Metrics: httpserver.NewMetrics(s.registry), Log: logr.Discard(),
 	})
+	listener, err := server.Listen(t.Context(), "127.0.0.1:0", secure)
+	s.Expect(err).NotTo(HaveOccurred())
+	s.address = listener.Addr().String()
 	changed := server.ConnState
 	server.ConnState = func(conn net.Conn, state http.ConnState) {
 		changed(conn, state)
@@ -110,7 +112,17 @@ func (s *site) connect() *client {
 // wait waits until a connection has a new state.
 func (s *site) wait(state http.ConnState) {
 	s.t.Helper()
-	s.Eventually(s.changed).WithTimeout(timeout).Should(Receive(Equal(state)))
+	tooLate := time.After(timeout)
+	for {
+		select {
+		case changed := <-s.changed:
+			if changed == state {
+				return
+			}
+		case <-tooLate:
+			s.t.Fatalf("no connection is %s", state)
+		}
+	}
 }
 
 // ask makes a request, which is answered and leaves the connection idle.
@@ -152,9 +164,9 @@ func (s *site) counted(metric string) float64 {
 }
 
 func TestConnections_theOneThatIsSilentLongestIsClosed(t *testing.T) {
-	for name, secure := range map[string]bool{"HTTP": false, "HTTPS": true} {
+	for name, encrypted := range map[string]bool{"HTTP": false, "HTTPS": true} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, secure)
+			s := newSite(t, limit, encrypted)
 			first, second, third := s.connect(), s.connect(), s.connect()
 			// The first is the one that said something last.
 			first.ask()
@@ -173,7 +185,7 @@ func TestConnections_theOneThatIsSilentLongestIsClosed(t *testing.T) {
 }
 
 func TestConnections_whatIsKeptStaysUntilItIsAnswered(t *testing.T) {
-	s := newSite(t, false)
+	s := newSite(t, limit, false)
 	c := s.connect()
 	c.send("/kept")
 	s.wait(kept)
@@ -191,7 +203,7 @@ func TestConnections_whatIsKeptStaysUntilItIsAnswered(t *testing.T) {
 }
 
 func TestConnections_theNewOneIsClosedWhereAllAreKept(t *testing.T) {
-	s := newSite(t, false)
+	s := newSite(t, limit, false)
 	clients := make([]*client, limit)
 	for i := range clients {
 		clients[i] = s.connect()
@@ -210,4 +222,27 @@ func TestConnections_theNewOneIsClosedWhereAllAreKept(t *testing.T) {
 	s.wait(http.StateClosed)
 	s.connect().ask()
 	s.Expect(s.counted("clerk_operator_http_connections")).To(BeEquivalentTo(limit))
+}
+
+func TestConnections_headersThatDoNotEndAreBounded(t *testing.T) {
+	const strangers = 320
+	s := newSite(t, 2*strangers, false)
+	before := s.connect()
+	before.ask()
+	// A header of so many bytes is within the limit, and so many of them are not.
+	unending := "GET / HTTP/1.1\r\nHost: a\r\nx: " + strings.Repeat("x", 7<<10)
+	clients := make([]*client, strangers)
+	for i := range clients {
+		clients[i] = s.connect()
+		_, err := io.WriteString(clients[i], unending)
+		s.Expect(err).NotTo(HaveOccurred())
+	}
+	clients[0].wantClosed()
+	before.ask()
+	after := s.connect()
+	after.ask()
+	last := clients[strangers-1]
+	_, err := io.WriteString(last, "\r\n\r\n")
+	s.Expect(err).NotTo(HaveOccurred())
+	last.wantAnswer()
 }

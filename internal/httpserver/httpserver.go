@@ -6,7 +6,11 @@
 package httpserver
 
 import (
+	"context"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -15,9 +19,11 @@ import (
 )
 
 const (
-	// maxHeader is the largest header that is read, in bytes; net/http reads 4 KiB more. In memory a header of many short
-	// fields takes twenty times as much, and every open connection may send one.
+	// maxHeader is the largest header that is read, in bytes; net/http reads 4 KiB more.
 	maxHeader = 4 << 10
+	// maxHeaders is how many bytes may have arrived of all headers that are not complete. In memory a header of many short
+	// fields takes more than twenty times as much.
+	maxHeaders = 2 << 20
 
 	readHeaderTimeout = 3 * time.Second
 	// readTimeout is for the header and the body together.
@@ -41,9 +47,17 @@ type Options struct {
 	Log            logr.Logger
 }
 
+// Server is an HTTP server that serves only what it accepts by a listener of its own.
+type Server struct {
+	*http.Server
+
+	connections *connections
+}
+
 // New returns a server that is not started yet.
-func New(o Options) *http.Server {
-	server := &http.Server{
+func New(o Options) *Server {
+	c := newConnections(o)
+	return &Server{connections: c, Server: &http.Server{
 		Handler:           o.Handler,
 		MaxHeaderBytes:    maxHeader,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -53,11 +67,24 @@ func New(o Options) *http.Server {
 		// The handler answers OPTIONS * as every other request that it does not know.
 		DisableGeneralOptionsHandler: true,
 		// What strangers send wrong is nothing that the log is for.
-		ErrorLog: slog.NewLogLogger(logr.ToSlogHandler(o.Log.V(1)), slog.LevelInfo),
+		ErrorLog:    slog.NewLogLogger(logr.ToSlogHandler(o.Log.V(1)), slog.LevelInfo),
+		ConnState:   c.changed,
+		ConnContext: withConnection,
+	}}
+}
+
+// Listen returns a listener on an address (host:port) for the server's Serve, with TLS if there is a configuration for it.
+func (s *Server) Listen(ctx context.Context, address string, secure *tls.Config) (net.Listener, error) {
+	var config net.ListenConfig
+	accepting, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
 	}
-	c := newConnections(o)
-	server.ConnState, server.ConnContext = c.changed, c.context
-	return server
+	accepting = listener{Listener: accepting, of: s.connections}
+	if secure != nil {
+		accepting = tls.NewListener(accepting, secure)
+	}
+	return accepting, nil
 }
 
 // Metrics are those of all servers.

@@ -223,20 +223,21 @@ func (h *Handler) readVerified(w http.ResponseWriter, r *http.Request, verifiers
 	if r.ContentLength > maxBody {
 		return nil, delivery{}, errTooLarge
 	}
-	if _, err := readAttempt(r.Header, h.clock.Now()); err != nil {
+	claimed, err := readAttempt(r.Header, h.clock.Now())
+	if err != nil {
 		return nil, delivery{}, err
 	}
+	// The others may hold much, and are not needed while the body arrives.
+	r.Header = claimed.signed
 	var content []byte
-	var received delivery
-	err := h.bodies.read(w, r, func(body []byte) (err error) {
+	err = h.bodies.read(w, r, func(body []byte) error {
 		// What a body is verified with is several times as large.
 		h.verifying <- struct{}{}
 		defer func() { <-h.verifying }()
 		content = body
-		received, err = verify(r.Header, body, verifiers, h.clock.Now())
-		return err
+		return claimed.verify(body, verifiers)
 	})
-	return content, received, err
+	return content, claimed.delivery, err
 }
 
 // deliver processes a verified delivery, when there is a slot for it.

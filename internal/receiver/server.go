@@ -24,7 +24,7 @@ import (
 // it before them, since it is neither a manager.Server nor in need of being the leader.
 type Server struct {
 	handler *Handler
-	server  *http.Server
+	server  *httpserver.Server
 	address string
 	certDir string
 	log     logr.Logger
@@ -68,15 +68,13 @@ func (s *Server) Check(*http.Request) error {
 // Start listens until the context ends. It then lets deliveries in flight finish, for at most DrainTimeout, and returns
 // when they have.
 func (s *Server) Start(ctx context.Context) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", s.address)
+	secure, err := s.tls(ctx)
 	if err != nil {
-		return fmt.Errorf("listening for webhooks: %w", err)
+		return err
 	}
-	if s.certDir != "" {
-		if listener, err = s.withTLS(ctx, listener); err != nil {
-			return err
-		}
+	listener, err := s.server.Listen(ctx, s.address, secure)
+	if err != nil {
+		return fmt.Errorf("serving webhooks: %w", err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(listener) }()
@@ -99,7 +97,11 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) withTLS(ctx context.Context, listener net.Listener) (net.Listener, error) {
+// tls returns the configuration of HTTPS, nil for HTTP.
+func (s *Server) tls(ctx context.Context) (*tls.Config, error) {
+	if s.certDir == "" {
+		return nil, nil
+	}
 	watcher, err := certwatcher.New(filepath.Join(s.certDir, "tls.crt"), filepath.Join(s.certDir, "tls.key"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the receiver's certificate: %w", err)
@@ -109,9 +111,9 @@ func (s *Server) withTLS(ctx context.Context, listener net.Listener) (net.Listen
 			s.log.Error(err, "Watching the receiver's certificate failed; a new one needs a restart")
 		}
 	}()
-	return tls.NewListener(listener, &tls.Config{
+	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: watcher.GetCertificate,
 		NextProtos:     []string{"http/1.1"},
-	}), nil
+	}, nil
 }

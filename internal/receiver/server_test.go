@@ -136,5 +136,5 @@ func TestServer_saysWhereItCannotListen(t *testing.T) {
 	server, _, _ := startServer(t, receiver.DefaultLimits(), "", prometheus.NewRegistry())
 	second := receiver.NewServer(nil, receiver.DefaultLimits(), server.Addr().String(), "", logr.Discard(),
 		httpserver.NewMetrics(prometheus.NewRegistry()))
-	g.Expect(second.Start(t.Context())).To(MatchError(ContainSubstring("listening for webhooks")))
+	g.Expect(second.Start(t.Context())).To(MatchError(ContainSubstring("serving webhooks: listening")))
 }

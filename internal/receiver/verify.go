@@ -41,26 +41,22 @@ var (
 	timestampPattern = regexp.MustCompile(`^[0-9]{1,12}$`)
 )
 
-// verify proves that a body was signed with one of the secrets, at most five minutes from now. The svix library checks
-// the signature; the timestamp is checked here, where the clock can be set and the reasons told apart.
-func verify(header http.Header, body []byte, verifiers []*svix.Webhook, now time.Time) (delivery, error) {
-	a, err := readAttempt(header, now)
-	if err != nil {
-		return delivery{}, err
-	}
-	for _, verifier := range verifiers {
-		if verifier.VerifyIgnoringTimestamp(body, a.signed) == nil {
-			return a.delivery, nil
-		}
-	}
-	return delivery{}, errNoMatch
-}
-
 // attempt is what a request's headers claim, before it is proven.
 type attempt struct {
 	delivery
 	// signed holds the three headers that are verified, and no other.
 	signed http.Header
+}
+
+// verify proves that a body was signed with one of the secrets. The svix library checks the signature; readAttempt has
+// checked the timestamp, where the clock can be set and the reasons told apart.
+func (a attempt) verify(body []byte, verifiers []*svix.Webhook) error {
+	for _, verifier := range verifiers {
+		if verifier.VerifyIgnoringTimestamp(body, a.signed) == nil {
+			return nil
+		}
+	}
+	return errNoMatch
 }
 
 // readAttempt reads the headers of an attempt that is at most five minutes from now. All three must come once and from

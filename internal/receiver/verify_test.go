@@ -102,13 +102,16 @@ func TestVerify(t *testing.T) {
 			for _, secret := range tc.secret {
 				verifiers = append(verifiers, verifier(g, secret))
 			}
-			got, err := verify(headers(tc.header...), []byte(tc.body), verifiers, time.Unix(tc.now, 0))
+			got, err := readAttempt(headers(tc.header...), time.Unix(tc.now, 0))
+			if err == nil {
+				err = got.verify([]byte(tc.body), verifiers)
+			}
 			if tc.want != nil {
 				g.Expect(err).To(Equal(tc.want))
 				return
 			}
 			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(got).To(Equal(delivery{messageID: vectorID, sentAt: time.Unix(vectorTimestamp, 0)}))
+			g.Expect(got.delivery).To(Equal(delivery{messageID: vectorID, sentAt: time.Unix(vectorTimestamp, 0)}))
 		})
 	}
 }

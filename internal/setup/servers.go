@@ -35,30 +35,24 @@ type server struct {
 	// address is host:port.
 	address string
 	handler http.Handler
-	// certificates make it speak HTTPS.
-	certificates []tls.Certificate
+	// secure makes it speak HTTPS.
+	secure *tls.Config
 }
 
 // addServer adds a server that runs from the manager's start to its end. Its port is taken at once. The context is that of
 // every request.
 func addServer(ctx context.Context, mgr ctrl.Manager, s server, metrics *httpserver.Metrics) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", s.address)
-	if err != nil {
-		return fmt.Errorf("listening for %s: %w", s.name, err)
-	}
-	if s.certificates != nil {
-		listener = tls.NewListener(listener, &tls.Config{
-			MinVersion: tls.VersionTLS12, Certificates: s.certificates, NextProtos: []string{"http/1.1"},
-		})
-	}
 	http1 := httpserver.New(httpserver.Options{
 		Name: s.name, Handler: s.handler, MaxConnections: maxConnections, Metrics: metrics,
 		Log: mgr.GetLogger().WithName(s.name),
 	})
 	http1.BaseContext = func(net.Listener) context.Context { return ctx }
+	listener, err := http1.Listen(ctx, s.address, s.secure)
+	if err != nil {
+		return fmt.Errorf("serving %s: %w", s.name, err)
+	}
 	if err := mgr.Add(&manager.Server{
-		Name: s.name, Listener: listener, Server: http1, ShutdownTimeout: new(shutdownTimeout),
+		Name: s.name, Listener: listener, Server: http1.Server, ShutdownTimeout: new(shutdownTimeout),
 	}); err != nil {
 		return fmt.Errorf("adding the server of %s: %w", s.name, err)
 	}
@@ -94,5 +88,6 @@ func metricsServer(mgr ctrl.Manager, address string) (server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", authorized)
-	return server{name: "metrics", address: address, handler: mux, certificates: []tls.Certificate{pair}}, nil
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
+	return server{name: "metrics", address: address, handler: mux, secure: secure}, nil
 }

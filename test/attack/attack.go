@@ -49,11 +49,28 @@ func SlowHeaders() Kind {
 
 // ManyHeaders send a header of as many fields as go into it, and a body that does not come.
 func ManyHeaders() Kind {
+	fields := manyFields()
+	return Kind{Name: "headers of many fields", say: func() []byte { return header(1000, fields) }}
+}
+
+// UnendingHeaders do the same, and do not come to the end of the header.
+func UnendingHeaders() Kind {
+	fields := manyFields()
+	return Kind{Name: "headers of many fields without an end", say: func() []byte {
+		complete := header(1000, fields)
+		return complete[:len(complete)-1]
+	}}
+}
+
+// manyFields are the shortest fields that there can be, as many as the receiver reads. They take most memory.
+func manyFields() string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789!#$%&*+-.^_|~"
+	const most = 7800
 	var fields strings.Builder
-	for i := range 900 {
-		fmt.Fprintf(&fields, "x%d:\r\n", i)
+	for i := 0; fields.Len() < most; i++ {
+		fmt.Fprintf(&fields, "%c%c:\n", letters[i/len(letters)], letters[i%len(letters)])
 	}
-	return Kind{Name: "headers of many fields", say: func() []byte { return header(1000, fields.String()) }}
+	return fields.String()
 }
 
 // SlowBodies declare a body, and send a byte of it now and then.

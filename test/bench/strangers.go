@@ -74,7 +74,7 @@ func (o onslaught) name() string {
 }
 
 const (
-	// shortPause is for few strangers, and longPause for many of whom each costs a handshake.
+	// shortPause is for few strangers, and longPause for many of whom each costs CPU.
 	shortPause = 250 * time.Millisecond
 	longPause  = 20 * time.Second
 )
@@ -89,8 +89,8 @@ func onslaughts() []onslaught {
 		{attack.UnsignedBodies(), webhookPort, few, shortPause},
 		{attack.Silent(), webhookPort, many, pause},
 		{attack.SlowHeaders(), webhookPort, many, pause},
-		// These cost CPU: they are read.
-		{attack.ManyHeaders(), webhookPort, many, 5 * time.Second},
+		{attack.ManyHeaders(), webhookPort, many, longPause},
+		{attack.UnendingHeaders(), webhookPort, many, longPause},
 		{attack.SlowBodies(), webhookPort, many, pause},
 		{attack.LargeBodies(), webhookPort, large, pause},
 		{attack.ChunkedBodies(), webhookPort, large, pause},

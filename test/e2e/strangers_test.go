@@ -170,6 +170,7 @@ func TestStrangers_keepNoDeliveryOut(t *testing.T) {
 	}{
 		{attack.SlowBodies(), 128, 100 * time.Millisecond, inFlight, 100, 100},
 		{attack.ManyHeaders(), 128, 100 * time.Millisecond, inFlight, 100, 25},
+		{attack.UnendingHeaders(), 500, time.Second, closed, 500, 25},
 		{attack.UnsignedBodies(), 128, 100 * time.Millisecond, tooLarge, 128, 25},
 		{attack.Silent(), 1000, time.Second, closed, 1000, 100},
 		{attack.SlowHeaders(), 500, time.Second, closed, 500, 25},
