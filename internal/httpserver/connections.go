@@ -68,7 +68,7 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		return nil, err //nolint:wrapcheck // net/http tells errors of a listener apart
+		return nil, err // net/http tells errors apart by their type
 	}
 	return &connection{Conn: conn, of: l.of}, nil
 }
@@ -86,7 +86,7 @@ func unwrap(conn net.Conn) *connection {
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.of.closeAll(c.of.arrived(c, int64(n)))
-	return n, err //nolint:wrapcheck // net/http tells errors of a connection apart
+	return n, err // net/http tells errors apart by their type
 }
 
 // arrived counts bytes, and returns the connections that are to be closed for them.
