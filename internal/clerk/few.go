@@ -19,6 +19,7 @@ type few[T any] []T
 // UnmarshalJSON reads a list. A field of an unexpected JSON type stays empty, as everywhere: an error would end the decoding
 // of what comes after the list, too.
 func (f *few[T]) UnmarshalJSON(raw []byte) error {
+	*f = nil
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('[') {
 		return err

@@ -4,6 +4,7 @@
 package httpserver
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"crypto/tls"
@@ -23,23 +24,28 @@ const quietInterval = 10 * time.Second
 // connections are those of one server. At a limit, the one that is closed is the one that has neither begun nor ended a
 // request for longest: a sender that has something to say says it within milliseconds.
 type connections struct {
-	limit  int
-	open   prometheus.Gauge
-	closed prometheus.Counter
-	log    logr.Logger
-	say    rate.Sometimes
+	limit int
+	// maxHeaders is the most that header may be.
+	maxHeaders int64
+	open       prometheus.Gauge
+	closed     prometheus.Counter
+	held       prometheus.Gauge
+	log        logr.Logger
+	say        rate.Sometimes
 
 	mu    sync.Mutex
 	count int
 	// closable are the *connection that may be closed, the one whose state changed first at the front.
 	closable list.List
-	// header is how many bytes have arrived of headers that are not complete.
+	// header is how many bytes have arrived of headers that are not complete, and of TLS handshakes. What arrives together
+	// with the end of the request before, at most 4 KiB for a connection, is not counted.
 	header int64
 }
 
 // connection is one of a server. What it holds beside the connection itself is guarded by the mutex of connections.
 type connection struct {
-	net.Conn
+	// net/http closes one direction before the other, where it can.
+	*net.TCPConn
 	of *connections
 	// place is nil for a connection that may not be closed, or is not open any more.
 	place *list.Element
@@ -51,26 +57,28 @@ type connection struct {
 
 func newConnections(o Options) *connections {
 	return &connections{
-		limit:  o.MaxConnections,
-		open:   o.Metrics.open.WithLabelValues(o.Name),
-		closed: o.Metrics.closed.WithLabelValues(o.Name),
-		log:    o.Log.WithValues("server", o.Name),
-		say:    rate.Sometimes{First: 1, Interval: quietInterval},
+		limit:      o.MaxConnections,
+		maxHeaders: cmp.Or(o.MaxHeaders, maxHeaders),
+		open:       o.Metrics.open.WithLabelValues(o.Name),
+		closed:     o.Metrics.closed.WithLabelValues(o.Name),
+		held:       o.Metrics.headers.WithLabelValues(o.Name),
+		log:        o.Log.WithValues("server", o.Name),
+		say:        rate.Sometimes{First: 1, Interval: quietInterval},
 	}
 }
 
 // listener wraps what it accepts in connections.
 type listener struct {
-	net.Listener
+	*net.TCPListener
 	of *connections
 }
 
 func (l listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+	conn, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err // net/http tells errors apart by their type
 	}
-	return &connection{Conn: conn, of: l.of}, nil
+	return &connection{TCPConn: conn, of: l.of}, nil
 }
 
 // unwrap returns what is under TLS.
@@ -84,7 +92,7 @@ func unwrap(conn net.Conn) *connection {
 
 // Read counts what arrives of headers.
 func (c *connection) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.TCPConn.Read(p)
 	c.of.closeAll(c.of.arrived(c, int64(n)))
 	return n, err // net/http tells errors apart by their type
 }
@@ -93,12 +101,15 @@ func (c *connection) Read(p []byte) (int, error) {
 func (c *connections) arrived(conn *connection, n int64) (surplus []*connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !conn.open || !conn.waiting {
+	if !conn.open || !conn.waiting || n == 0 {
 		return nil
+	}
+	if conn.header == 0 && conn.place != nil {
+		c.closable.MoveToBack(conn.place)
 	}
 	conn.header += n
 	c.header += n
-	for place := c.closable.Front(); place != nil && c.header > maxHeaders; {
+	for place := c.closable.Front(); place != nil && c.header > c.maxHeaders; {
 		oldest := place.Value.(*connection)
 		place = place.Next()
 		if oldest.header > 0 {
@@ -106,12 +117,12 @@ func (c *connections) arrived(conn *connection, n int64) (surplus []*connection)
 			surplus = append(surplus, oldest)
 		}
 	}
-	c.open.Set(float64(c.count))
+	c.measure()
 	return surplus
 }
 
-// changed is told of each new state of a connection. That of a new one it is told where connections are accepted, so it
-// does not wait for the one that it closes.
+// changed is told of each new state of a connection. net/http tells of a new connection in the loop that accepts them, so
+// this does not wait for the one that it closes.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if surplus := c.note(unwrap(conn), state); surplus != nil {
 		c.closeAll([]*connection{surplus})
@@ -134,8 +145,13 @@ func (c *connections) note(conn *connection, state http.ConnState) (surplus *con
 		conn.header, conn.waiting = 0, state == http.StateIdle
 		c.toBack(conn)
 	}
-	c.open.Set(float64(c.count))
+	c.measure()
 	return surplus
+}
+
+func (c *connections) measure() {
+	c.open.Set(float64(c.count))
+	c.held.Set(float64(c.header))
 }
 
 // add takes a new connection in, at the limit in the place of the one that has been idle or silent longest. It returns the
@@ -185,7 +201,8 @@ func (c *connections) closeAll(surplus []*connection) {
 		go func() { _ = conn.Close() }() // there is nothing more to do with it
 		c.closed.Inc()
 		c.say.Do(func() {
-			c.log.Info("Closed the connection that was idle or silent longest, since too many are open", "limit", c.limit)
+			c.log.Info("Closed the connection that was idle or silent longest, since a limit is reached",
+				"maxConnections", c.limit, "maxHeaders", c.maxHeaders)
 		})
 	}
 }
@@ -197,8 +214,8 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, unwrap(conn))
 }
 
-// Keep keeps the connection of a request from being closed at the limit until the request is answered. It is for requests
-// that are authenticated and whose number is bounded. The context is the request's.
+// Keep keeps the connection of a request from being closed at a limit until the request is answered. It is for
+// authenticated requests, of which the caller bounds how many are kept at once. The context is the request's.
 func Keep(ctx context.Context) {
 	if conn, ok := ctx.Value(connectionKey{}).(*connection); ok {
 		conn.of.mu.Lock()

@@ -43,7 +43,7 @@ type site struct {
 	release chan struct{}
 }
 
-func newSite(t *testing.T, connections int, encrypted bool) *site {
+func newSite(t *testing.T, o httpserver.Options, encrypted bool) *site {
 	t.Helper()
 	s := &site{
 		WithT: NewWithT(t), t: t, registry: prometheus.NewRegistry(), tls: encrypted,
@@ -57,9 +57,8 @@ func newSite(t *testing.T, connections int, encrypted bool) *site {
 		s.Expect(err).NotTo(HaveOccurred())
 		secure = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	}
-	server := httpserver.New(httpserver.Options{
-		Name: "test", Handler: s, MaxConnections: connections, Metrics: httpserver.NewMetrics(s.registry), Log: logr.Discard(),
-	})
+	o.Name, o.Handler, o.Metrics, o.Log = "test", s, httpserver.NewMetrics(s.registry), logr.Discard()
+	server := httpserver.New(o)
 	listener, err := server.Listen(t.Context(), "127.0.0.1:0", secure)
 	s.Expect(err).NotTo(HaveOccurred())
 	s.address = listener.Addr().String()
@@ -166,7 +165,7 @@ func (s *site) counted(metric string) float64 {
 func TestConnections_theOneThatIsSilentLongestIsClosed(t *testing.T) {
 	for name, encrypted := range map[string]bool{"HTTP": false, "HTTPS": true} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, limit, encrypted)
+			s := newSite(t, httpserver.Options{MaxConnections: limit}, encrypted)
 			first, second, third := s.connect(), s.connect(), s.connect()
 			// The first is the one that said something last.
 			first.ask()
@@ -185,7 +184,7 @@ func TestConnections_theOneThatIsSilentLongestIsClosed(t *testing.T) {
 }
 
 func TestConnections_whatIsKeptStaysUntilItIsAnswered(t *testing.T) {
-	s := newSite(t, limit, false)
+	s := newSite(t, httpserver.Options{MaxConnections: limit}, false)
 	c := s.connect()
 	c.send("/kept")
 	s.wait(kept)
@@ -203,7 +202,7 @@ func TestConnections_whatIsKeptStaysUntilItIsAnswered(t *testing.T) {
 }
 
 func TestConnections_theNewOneIsClosedWhereAllAreKept(t *testing.T) {
-	s := newSite(t, limit, false)
+	s := newSite(t, httpserver.Options{MaxConnections: limit}, false)
 	clients := make([]*client, limit)
 	for i := range clients {
 		clients[i] = s.connect()
@@ -225,24 +224,40 @@ func TestConnections_theNewOneIsClosedWhereAllAreKept(t *testing.T) {
 }
 
 func TestConnections_headersThatDoNotEndAreBounded(t *testing.T) {
-	const strangers = 320
-	s := newSite(t, 2*strangers, false)
-	before := s.connect()
-	before.ask()
-	// A header of so many bytes is within the limit, and so many of them are not.
-	unending := "GET / HTTP/1.1\r\nHost: a\r\nx: " + strings.Repeat("x", 7<<10)
-	clients := make([]*client, strangers)
-	for i := range clients {
-		clients[i] = s.connect()
-		_, err := io.WriteString(clients[i], unending)
-		s.Expect(err).NotTo(HaveOccurred())
+	const maxHeaders = 3000
+	// There is room for two such headers, and not for a third.
+	unending := "GET / HTTP/1.1\r\nHost: a\r\nx: " + strings.Repeat("x", maxHeaders/3)
+	s := newSite(t, httpserver.Options{MaxConnections: 100, MaxHeaders: maxHeaders}, false)
+	metric := func(name string) func() float64 {
+		return func() float64 { return s.counted("clerk_operator_http_" + name) }
 	}
-	clients[0].wantClosed()
-	before.ask()
-	after := s.connect()
-	after.ask()
-	last := clients[strangers-1]
-	_, err := io.WriteString(last, "\r\n\r\n")
-	s.Expect(err).NotTo(HaveOccurred())
-	last.wantAnswer()
+	begin := func(c *client, wantHeld, wantClosed int) {
+		_, err := io.WriteString(c, unending)
+		s.Expect(err).NotTo(HaveOccurred())
+		s.Eventually(metric("incomplete_header_bytes")).WithTimeout(timeout).Should(BeEquivalentTo(wantHeld * len(unending)))
+		s.Eventually(metric("connections_closed_total")).WithTimeout(timeout).Should(BeEquivalentTo(wantClosed))
+	}
+	end := func(c *client) {
+		_, err := io.WriteString(c, "\r\n\r\n")
+		s.Expect(err).NotTo(HaveOccurred())
+		c.wantAnswer()
+	}
+	idle := s.connect()
+	idle.ask()
+	first, second := s.connect(), s.connect()
+	begin(first, 1, 0)
+	begin(second, 2, 0)
+	begin(idle, 2, 1)
+	first.wantClosed()
+	third := s.connect()
+	begin(third, 2, 2)
+	second.wantClosed()
+	end(idle)
+	end(third)
+	// What is complete counts no more.
+	for range 10 {
+		last := s.connect()
+		begin(last, 1, 2)
+		end(last)
+	}
 }

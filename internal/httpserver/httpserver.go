@@ -21,9 +21,9 @@ import (
 const (
 	// maxHeader is the largest header that is read, in bytes; net/http reads 4 KiB more.
 	maxHeader = 4 << 10
-	// maxHeaders is how many bytes may have arrived of all headers that are not complete. In memory a header of many short
-	// fields takes more than twenty times as much.
-	maxHeaders = 2 << 20
+	// maxHeaders is for all headers that are not complete, in bytes. In memory a header of many short fields takes more than
+	// twenty times as much. Handshakes of TLS, of up to 2 KiB each, count, too.
+	maxHeaders = 4 << 20
 
 	readHeaderTimeout = 3 * time.Second
 	// readTimeout is for the header and the body together.
@@ -43,8 +43,11 @@ type Options struct {
 	// MaxConnections is how many connections are open at once. At the limit, a new one takes the place of the one that has
 	// been idle or silent longest.
 	MaxConnections int
-	Metrics        *Metrics
-	Log            logr.Logger
+	// MaxHeaders is how many bytes may have arrived of all headers that are not complete; 0 is 4 MiB. At the limit, those of
+	// which the first byte arrived first are given up.
+	MaxHeaders int64
+	Metrics    *Metrics
+	Log        logr.Logger
 }
 
 // Server is an HTTP server that serves only what it accepts by a listener of its own.
@@ -76,11 +79,11 @@ func New(o Options) *Server {
 // Listen returns a listener on an address (host:port) for the server's Serve, with TLS if there is a configuration for it.
 func (s *Server) Listen(ctx context.Context, address string, secure *tls.Config) (net.Listener, error) {
 	var config net.ListenConfig
-	accepting, err := config.Listen(ctx, "tcp", address)
+	tcp, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	accepting = listener{Listener: accepting, of: s.connections}
+	var accepting net.Listener = listener{TCPListener: tcp.(*net.TCPListener), of: s.connections}
 	if secure != nil {
 		accepting = tls.NewListener(accepting, secure)
 	}
@@ -89,8 +92,8 @@ func (s *Server) Listen(ctx context.Context, address string, secure *tls.Config)
 
 // Metrics are those of all servers.
 type Metrics struct {
-	open   *prometheus.GaugeVec
-	closed *prometheus.CounterVec
+	open, headers *prometheus.GaugeVec
+	closed        *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that are registered in registry.
@@ -100,11 +103,15 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "clerk_operator_http_connections",
 			Help: "Open connections, by server.",
 		}, []string{"server"}),
+		headers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "clerk_operator_http_incomplete_header_bytes",
+			Help: "Bytes held of headers that are not complete, by server.",
+		}, []string{"server"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "clerk_operator_http_connections_closed_total",
-			Help: "Connections that were closed because more were open than the limit allows, by server.",
+			Help: "Connections that were closed because too many were open, or too many headers arriving, by server.",
 		}, []string{"server"}),
 	}
-	registry.MustRegister(m.open, m.closed)
+	registry.MustRegister(m.open, m.headers, m.closed)
 	return m
 }

@@ -142,12 +142,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	h.metrics.requests.WithLabelValues(out.instance, typeLabel(out.event), out.result, strconv.Itoa(out.code)).Inc()
 	h.metrics.duration.WithLabelValues(out.result).Observe(h.clock.Since(start).Seconds())
-	h.answer(w, out)
+	h.answer(w, r, out)
 }
 
 // answer writes the answer. A refused sender's connection ends with it: net/http would else wait for what it may still
 // send.
-func (h *Handler) answer(w http.ResponseWriter, out outcome) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, out outcome) {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
@@ -159,6 +159,8 @@ func (h *Handler) answer(w http.ResponseWriter, out outcome) {
 	}
 	if out.code != http.StatusOK {
 		header.Set("Connection", "close")
+		// It may hold much, and net/http has no more use for it.
+		r.Header = nil
 		// A test's recorder has no deadline, and no connection.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
 	}

@@ -24,7 +24,8 @@ func DefaultLimits() Limits {
 }
 
 const (
-	// MinConnections is the least of Limits.Connections: more than are kept for deliveries that are worked on.
+	// MinConnections is the least of Limits.Connections: twice as many as there are slots to share, whose connections are
+	// not closed.
 	MinConnections = 2 * maxSlots
 	// MaxConnections is the most of Limits.Connections.
 	MaxConnections = 1 << 16

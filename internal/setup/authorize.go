@@ -70,6 +70,7 @@ func newAuthorizer(filter metricsserver.Filter, log logr.Logger, handler http.Ha
 	// The filter logs every request that it refuses, as an error.
 	a.filtered, err = filter(logr.Discard(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		httpserver.Keep(r.Context())
+		w.Header().Del("Connection")
 		if asked, ok := r.Context().Value(askedKey{}).(*asked); ok {
 			asked.authorized = true
 			a.known.Add(asked.token, true)
@@ -97,9 +98,10 @@ func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := r.Header.Get("Authorization")
 	asked := &asked{token: digest(token)}
 	_, known := a.known.Get(asked.token)
+	// Until it is authorized, the answer is the connection's last.
+	w.Header().Set("Connection", "close")
 	// Without a token there is nothing to ask the API server about.
 	if token != "" && !known && !a.mayAsk(r.RemoteAddr) {
-		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "Too many requests with unknown tokens", http.StatusTooManyRequests)
 		return
@@ -108,7 +110,9 @@ func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if asked.authorized {
 		return
 	}
-	a.known.Remove(asked.token)
+	if r.Context().Err() == nil { // a client that has gone away says nothing about its token
+		a.known.Remove(asked.token)
+	}
 	a.say.Do(func() {
 		a.log.Info("Refused a request for metrics: its token is not valid, may not get the path, or could not be checked")
 	})

@@ -81,7 +81,10 @@ const (
 
 func TestAuthorizer_asksAboutFewUnknownTokens(t *testing.T) {
 	p := newPort(t)
-	p.Expect(p.get(scraper, bearer("good")).Code).To(Equal(http.StatusOK))
+	first := p.get(scraper, bearer("good"))
+	p.Expect(first.Code).To(Equal(http.StatusOK))
+	p.Expect(first.Header()).NotTo(HaveKey("Connection"))
+	p.Expect(p.get(stranger, http.Header{}).Header()).To(HaveKeyWithValue("Connection", []string{"close"}))
 	codes := map[int]int{}
 	var last *httptest.ResponseRecorder
 	const requests = 50 * perSourceAtOnce

@@ -25,6 +25,9 @@ import (
 // discoveryInterval is how often the API server is asked what it serves, however often readiness is.
 const discoveryInterval = 10 * time.Second
 
+// discoveryTimeout is how long it has for the answer.
+const discoveryTimeout = 10 * time.Second
+
 // readyChecks make the manager ready only when it can do its work: the caches are synced, the CRDs are served and the
 // receiver listens.
 func readyChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) (map[string]healthz.Checker, error) {
@@ -72,7 +75,8 @@ type servedCheck struct {
 }
 
 func newServedCheck(mgr ctrl.Manager) (*servedCheck, error) {
-	client, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(),
+		&http.Client{Transport: mgr.GetHTTPClient().Transport, Timeout: discoveryTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("building the discovery client: %w", err)
 	}

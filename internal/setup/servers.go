@@ -24,6 +24,8 @@ import (
 const (
 	// maxConnections is how many connections the ports for Prometheus and for the kubelet keep open, each.
 	maxConnections = 500
+	// maxScrapes is how many clients may read metrics at once.
+	maxScrapes = 20
 	// shutdownTimeout bounds how long the end of the manager waits for an answer of these ports.
 	shutdownTimeout = 5 * time.Second
 )
@@ -70,10 +72,12 @@ func healthHandler(ready map[string]healthz.Checker) http.Handler {
 	return mux
 }
 
-// metricsServer serves Prometheus over HTTPS, with a certificate that it signs itself: whom it answers is decided by a
-// token.
+// metricsServer serves Prometheus over HTTPS, with a certificate that it signs itself. A token decides which clients it
+// answers.
 func metricsServer(mgr ctrl.Manager, address string) (server, error) {
-	handler := promhttp.HandlerFor(ctrlmetrics.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
+	handler := promhttp.HandlerFor(ctrlmetrics.Registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.HTTPErrorOnError, MaxRequestsInFlight: maxScrapes,
+	})
 	authorized, err := authorize(mgr, handler)
 	if err != nil {
 		return server{}, err
