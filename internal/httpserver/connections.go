@@ -24,22 +24,23 @@ const quietInterval = 10 * time.Second
 // connections are those of one server. At a limit, the one that is closed is the one that has neither begun nor ended a
 // request for longest: a sender that has something to say says it within milliseconds.
 type connections struct {
-	limit int
-	// maxHeaders is the most that header may be.
-	maxHeaders int64
-	open       prometheus.Gauge
-	closed     prometheus.Counter
-	held       prometheus.Gauge
-	log        logr.Logger
-	say        rate.Sometimes
+	limit, maxHeaders int
+
+	open, headers prometheus.Gauge
+	closed        prometheus.Counter
+	log           logr.Logger
+	say           rate.Sometimes
+
+	// reading holds an element for each header, or TLS handshake, that is being read. One that is given up is in it until its
+	// goroutine has ended, and with it what it holds.
+	reading chan struct{}
 
 	mu    sync.Mutex
 	count int
+	// begun counts the connections that have begun a header and not ended it.
+	begun int
 	// closable are the *connection that may be closed, the one whose state changed first at the front.
 	closable list.List
-	// header is how many bytes have arrived of headers that are not complete, and of TLS handshakes. What arrives together
-	// with the end of the request before, at most 4 KiB for a connection, is not counted.
-	header int64
 }
 
 // connection is one of a server. What it holds beside the connection itself is guarded by the mutex of connections.
@@ -50,18 +51,21 @@ type connection struct {
 	// place is nil for a connection that may not be closed, or is not open any more.
 	place *list.Element
 	open  bool
-	// waiting says that a header is to come, or comes; header is how many bytes of it have.
-	waiting bool
-	header  int64
+	// waiting says that the next bytes begin a header, begun that a header has begun and not ended, and reading that it has
+	// an element in reading.
+	waiting, begun, reading bool
+	// givenUp is closed when the connection is closed here.
+	givenUp chan struct{}
 }
 
 func newConnections(o Options) *connections {
 	return &connections{
 		limit:      o.MaxConnections,
 		maxHeaders: cmp.Or(o.MaxHeaders, maxHeaders),
+		reading:    make(chan struct{}, cmp.Or(o.MaxHeaders, maxHeaders)),
 		open:       o.Metrics.open.WithLabelValues(o.Name),
 		closed:     o.Metrics.closed.WithLabelValues(o.Name),
-		held:       o.Metrics.headers.WithLabelValues(o.Name),
+		headers:    o.Metrics.headers.WithLabelValues(o.Name),
 		log:        o.Log.WithValues("server", o.Name),
 		say:        rate.Sometimes{First: 1, Interval: quietInterval},
 	}
@@ -78,7 +82,7 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err // net/http tells errors apart by their type
 	}
-	return &connection{TCPConn: conn, of: l.of}, nil
+	return &connection{TCPConn: conn, of: l.of, givenUp: make(chan struct{})}, nil
 }
 
 // unwrap returns what is under TLS.
@@ -90,59 +94,96 @@ func unwrap(conn net.Conn) *connection {
 	return c
 }
 
-// Read counts what arrives of headers.
+// Read lets net/http have the first bytes of a header only when there is room for what it makes of them.
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
-	c.of.closeAll(c.of.arrived(c, int64(n)))
+	if n > 0 {
+		begins, surplus := c.of.begin(c)
+		c.of.closeOne(surplus)
+		if begins && !c.of.read(c) {
+			return 0, net.ErrClosed
+		}
+	}
 	return n, err // net/http tells errors apart by their type
 }
 
-// arrived counts bytes, and returns the connections that are to be closed for them.
-func (c *connections) arrived(conn *connection, n int64) (surplus []*connection) {
+// begin notes that bytes have arrived, and reports whether they are a header's first. It returns the connection that is to
+// be given up for it, nil for none.
+func (c *connections) begin(conn *connection) (begins bool, surplus *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !conn.open || !conn.waiting || n == 0 {
-		return nil
+	if !conn.open || !conn.waiting {
+		return false, nil
 	}
-	if conn.header == 0 && conn.place != nil {
+	if c.begun >= c.maxHeaders {
+		surplus = c.oldestHeader()
+	}
+	conn.waiting, conn.begun = false, true
+	c.begun++
+	if conn.place != nil {
 		c.closable.MoveToBack(conn.place)
 	}
-	conn.header += n
-	c.header += n
-	for place := c.closable.Front(); place != nil && c.header > c.maxHeaders; {
-		oldest := place.Value.(*connection)
-		place = place.Next()
-		if oldest.header > 0 {
-			c.remove(oldest)
-			surplus = append(surplus, oldest)
+	c.measure()
+	return true, surplus
+}
+
+// oldestHeader takes out the connection whose header began first, nil if there is none.
+func (c *connections) oldestHeader() *connection {
+	for place := c.closable.Front(); place != nil; place = place.Next() {
+		if conn := place.Value.(*connection); conn.begun {
+			c.remove(conn)
+			return conn
 		}
 	}
-	c.measure()
-	return surplus
+	return nil
+}
+
+// read waits for room for a header, and reports whether its connection has not been given up meanwhile.
+func (c *connections) read(conn *connection) bool {
+	select {
+	case c.reading <- struct{}{}:
+	case <-conn.givenUp:
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn.reading = true
+	return conn.open
+}
+
+// ended notes that a header has ended, or its connection's goroutine.
+func (c *connections) ended(conn *connection) {
+	if conn.reading {
+		<-c.reading
+	}
+	if conn.begun {
+		c.begun--
+	}
+	conn.begun, conn.reading = false, false
 }
 
 // changed is told of each new state of a connection. net/http tells of a new connection in the loop that accepts them, so
 // this does not wait for the one that it closes.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
-	if surplus := c.note(unwrap(conn), state); surplus != nil {
-		c.closeAll([]*connection{surplus})
-	}
+	c.closeOne(c.note(unwrap(conn), state))
 }
 
 // note takes the state down, and returns the connection that is to be closed for it, nil for none.
 func (c *connections) note(conn *connection, state http.ConnState) (surplus *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if state != http.StateNew {
+		c.ended(conn)
+	}
 	switch {
 	case state == http.StateNew:
 		surplus = c.add(conn)
 	case !conn.open:
-		// It is being closed here, and its goroutine finds that out now.
+		// It has been closed here.
 	case state == http.StateClosed, state == http.StateHijacked:
 		c.remove(conn)
 	default:
-		c.header -= conn.header
-		conn.header, conn.waiting = 0, state == http.StateIdle
+		conn.waiting = state == http.StateIdle
 		c.toBack(conn)
 	}
 	c.measure()
@@ -151,7 +192,7 @@ func (c *connections) note(conn *connection, state http.ConnState) (surplus *con
 
 func (c *connections) measure() {
 	c.open.Set(float64(c.count))
-	c.held.Set(float64(c.header))
+	c.headers.Set(float64(c.begun))
 }
 
 // add takes a new connection in, at the limit in the place of the one that has been idle or silent longest. It returns the
@@ -181,8 +222,11 @@ func (c *connections) toBack(conn *connection) {
 
 func (c *connections) remove(conn *connection) {
 	c.count--
-	c.header -= conn.header
-	conn.open, conn.header = false, 0
+	conn.open = false
+	if conn.begun {
+		conn.begun = false
+		c.begun--
+	}
 	c.spare(conn)
 }
 
@@ -194,17 +238,19 @@ func (c *connections) spare(conn *connection) {
 	}
 }
 
-// closeAll closes connections, each on its own, since that can wait for a reader. There is no farewell of TLS, which could
-// wait for the other side.
-func (c *connections) closeAll(surplus []*connection) {
-	for _, conn := range surplus {
-		go func() { _ = conn.Close() }() // there is nothing more to do with it
-		c.closed.Inc()
-		c.say.Do(func() {
-			c.log.Info("Closed the connection that was idle or silent longest, since a limit is reached",
-				"maxConnections", c.limit, "maxHeaders", c.maxHeaders)
-		})
+// closeOne closes a connection if there is one, on its own, since that can wait for a reader. There is no farewell of TLS,
+// which could wait for the other side.
+func (c *connections) closeOne(conn *connection) {
+	if conn == nil {
+		return
 	}
+	close(conn.givenUp)
+	go func() { _ = conn.Close() }() // there is nothing more to do with it
+	c.closed.Inc()
+	c.say.Do(func() {
+		c.log.Info("Closed the connection that was idle or silent longest, since a limit is reached",
+			"maxConnections", c.limit, "maxHeaders", c.maxHeaders)
+	})
 }
 
 // connectionKey is what a request's context holds its connection under.

@@ -21,9 +21,9 @@ import (
 const (
 	// maxHeader is the largest header that is read, in bytes; net/http reads 4 KiB more.
 	maxHeader = 4 << 10
-	// maxHeaders is for all headers that are not complete, in bytes. In memory a header of many short fields takes more than
-	// twenty times as much. Handshakes of TLS, of up to 2 KiB each, count, too.
-	maxHeaders = 4 << 20
+	// maxHeaders is how many headers are read at once. In memory a header of many short fields takes more than twenty times
+	// as much as it has bytes.
+	maxHeaders = 256
 
 	readHeaderTimeout = 3 * time.Second
 	// readTimeout is for the header and the body together.
@@ -43,9 +43,9 @@ type Options struct {
 	// MaxConnections is how many connections are open at once. At the limit, a new one takes the place of the one that has
 	// been idle or silent longest.
 	MaxConnections int
-	// MaxHeaders is how many bytes may have arrived of all headers that are not complete; 0 is 4 MiB. At the limit, those of
-	// which the first byte arrived first are given up.
-	MaxHeaders int64
+	// MaxHeaders is how many headers, and TLS handshakes, are read at once; 0 is 256. At the limit, the one that began first
+	// is given up.
+	MaxHeaders int
 	Metrics    *Metrics
 	Log        logr.Logger
 }
@@ -104,8 +104,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Help: "Open connections, by server.",
 		}, []string{"server"}),
 		headers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "clerk_operator_http_incomplete_header_bytes",
-			Help: "Bytes held of headers that are not complete, by server.",
+			Name: "clerk_operator_http_incomplete_headers",
+			Help: "Headers that have begun to arrive and are not complete, by server.",
 		}, []string{"server"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "clerk_operator_http_connections_closed_total",
