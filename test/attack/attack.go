@@ -24,7 +24,7 @@ import (
 // Kind is what each stranger sends on a connection before falling silent.
 type Kind struct {
 	Name string
-	// say is what is sent, made anew for each connection.
+	// say returns what is sent on a new connection.
 	say func() []byte
 	// trickle, if not empty, is sent again and again afterwards, once in each trickleInterval.
 	trickle []byte
