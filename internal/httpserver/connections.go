@@ -39,7 +39,8 @@ type connections struct {
 	count int
 	// begun counts the connections that have begun a header and not ended it.
 	begun int
-	// closable are the *connection that may be closed, the one whose state changed first at the front.
+	// closable are the *connection that may be closed, at the front the one that has neither begun nor ended a request for
+	// longest.
 	closable list.List
 }
 
