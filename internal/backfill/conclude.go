@@ -164,7 +164,7 @@ func (r *Run) skipAll(ctx context.Context, p *prover) {
 
 // repair writes an object that differs from what is stored.
 func (s *Syncer) repair(ctx context.Context, run *Run, o *clerk.Object) error {
-	difference, err := s.mirror.Compare(ctx, o)
+	difference, err := s.mirror.Compare(ctx, o, run.listed)
 	if err != nil || difference == mirror.Same || difference == mirror.Dead {
 		return err
 	}
@@ -247,15 +247,17 @@ func (s *Syncer) evict(ctx context.Context, run *Run) error {
 	if err != nil {
 		return err
 	}
+	// What was listed before has memberships that are deleted by now.
+	run.listed = s.mirror.Listed(run.config.Name)
 	for _, user := range users {
 		if run.members.Has(user.GetClerkID()) || run.meanwhile(user) || !user.GetDeletionTimestamp().IsZero() {
 			continue
 		}
-		member, err := s.mirror.HasMembership(ctx, run.config.Name, user.GetClerkID())
+		wanted, err := s.wanted(ctx, run, clerk.KindUser, user.GetClerkID())
 		if err != nil {
 			return err
 		}
-		if !member {
+		if !wanted {
 			err := mirror.DeleteObject(ctx, s.writer, user)
 			if err = run.pass(ctx, clerk.KindUser, user.GetClerkID(), err); err != nil {
 				return err

@@ -303,12 +303,15 @@ func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
 	return group.Wait()
 }
 
-// wanted says whether an object is to be mirrored: where only members are, a user has to be one.
+// wanted reports whether an object is to be mirrored: where only members are, a user has to be one.
 func (s *Syncer) wanted(ctx context.Context, run *Run, kind clerk.Kind, id string) (bool, error) {
 	if kind != clerk.KindUser || run.config.UserMirror() == clerkv1alpha1.UserMirrorAll || run.members.Has(id) {
 		return true, nil
 	}
-	return s.mirror.HasMembership(ctx, run.config.Name, id)
+	if member, err := s.mirror.HasMembership(ctx, run.config.Name, id); err != nil || member {
+		return member, err
+	}
+	return run.listed.HasMember(ctx, id)
 }
 
 // storeOne writes an object that differs from what is stored. One that changed a moment ago waits for its webhook first.
@@ -316,7 +319,7 @@ func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt
 	for _, field := range o.Dropped {
 		run.skip(ctx, skippedEntry(o.Kind, o.ID, clerk.NotStored(field)))
 	}
-	difference, err := s.mirror.Compare(ctx, o)
+	difference, err := s.mirror.Compare(ctx, o, run.listed)
 	switch {
 	case err != nil || difference == mirror.Same:
 		return err

@@ -89,7 +89,7 @@ func (s *Syncer) FetchUser(
 
 // storePresent writes a state that was read for its own sake.
 func (s *Syncer) storePresent(ctx context.Context, o *clerk.Object) error {
-	difference, err := s.mirror.Compare(ctx, o)
+	difference, err := s.mirror.Compare(ctx, o, nil)
 	if err != nil || difference == mirror.Same || difference == mirror.Dead {
 		return err
 	}

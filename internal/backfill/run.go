@@ -120,6 +120,8 @@ type Run struct {
 	// pages had no new ID and an entry without one.
 	read, blankPages int
 
+	// listed is what the API server stores, which what the run does not write is confirmed with.
+	listed  *mirror.Listed
 	seen    map[clerk.Kind]sets.Set[string]
 	members sets.Set[string]
 	young   []*clerk.Object
@@ -174,6 +176,7 @@ func (s *Syncer) NewRun(
 		seen: map[clerk.Kind]sets.Set[string]{
 			clerk.KindUser: sets.New[string](), clerk.KindOrganization: sets.New[string](), clerk.KindMembership: sets.New[string](),
 		},
+		listed:     s.mirror.Listed(config.Name),
 		members:    sets.New[string](),
 		incomplete: sets.New[clerk.Kind](),
 		unclear:    sets.New[string](),

@@ -34,14 +34,10 @@ type payer interface {
 // else, and creates nothing. The API server does not guard the order here, as it does for Apply: what is stored is merged
 // from what was read, and is written only to exactly that.
 func (m *Mirror) ApplyBilling(ctx context.Context, instanceName string, s *clerk.Subscription) (Result, error) {
-	if dead, err := Deleted(ctx, m.client, instanceName, s.PayerID); err != nil || dead {
+	if dead, err := m.isDeleted(ctx, nil, instanceName, s.PayerID); err != nil || dead {
 		return Stale, err
 	}
-	object, err := m.find(ctx, s.PayerKind, instanceName, s.PayerID)
-	if err != nil {
-		return "", err
-	}
-	return m.onLatest(ctx, s.PayerKind, instanceName, s.PayerID, object, func(stored Object) (Result, error) {
+	return m.onLatest(ctx, s.PayerKind, instanceName, s.PayerID, func(stored Object) (Result, error) {
 		return m.mergeBilling(ctx, s, stored)
 	})
 }

@@ -33,19 +33,32 @@ const (
 	Dead Difference = "dead"
 )
 
-// Compare compares a state with the cache and writes nothing. A flag that the state leaves out is no difference.
-func (m *Mirror) Compare(ctx context.Context, o *clerk.Object) (Difference, error) {
-	dead, err := Deleted(ctx, m.client, o.InstanceName, append([]string{o.ID}, o.Parents...)...)
+// Compare compares a state with what is stored and writes nothing. A flag that the state leaves out is no difference. What
+// the cache gives reason not to write, which is Same and Dead, is confirmed by what is listed, or else by a live read.
+func (m *Mirror) Compare(ctx context.Context, o *clerk.Object, listed *Listed) (Difference, error) {
+	if dead, err := m.isDead(ctx, listed, o); err != nil || dead {
+		return Dead, err
+	}
+	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
 	if err != nil {
 		return "", err
 	}
-	if dead {
-		return Dead, nil
+	difference, err := differ(o, stored)
+	if err != nil || difference == Missing || difference == Changed {
+		return difference, err
 	}
-	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
-	switch {
-	case err != nil:
+	if confirmed, err := listed.confirms(ctx, stored); err != nil || confirmed {
+		return difference, err
+	}
+	if stored, err = m.findLive(ctx, o.Kind, o.InstanceName, o.ID); err != nil {
 		return "", err
+	}
+	return differ(o, stored)
+}
+
+// differ tells how a state differs from an object, which is nil for none.
+func differ(o *clerk.Object, stored Object) (Difference, error) {
+	switch {
 	case stored == nil:
 		return Missing, nil
 	case !stored.GetDeletionTimestamp().IsZero():

@@ -78,7 +78,7 @@ func apply(g Gomega, o *clerk.Object) {
 }
 
 func expectDifference(g Gomega, o *clerk.Object, want mirror.Difference, name string) {
-	got, err := mirror.New(api, api).Compare(context.Background(), o)
+	got, err := mirror.New(api, api).Compare(context.Background(), o, nil)
 	g.Expect(err).NotTo(HaveOccurred(), name)
 	g.Expect(got).To(Equal(want), name)
 }

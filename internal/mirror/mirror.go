@@ -83,16 +83,17 @@ type Mirror struct {
 	live   client.Reader
 }
 
-// New returns a mirror that reads from the client's cache, and from live where the cache may be behind.
+// New returns a mirror that reads from the client's cache. The cache may be behind, or hold what is no longer so: what it
+// gives reason not to write is confirmed by live.
 func New(c client.Client, live client.Reader) *Mirror {
 	return &Mirror{client: c, live: live}
 }
 
-// Apply stores an object's state in one server-side apply, or in none if the cache has that very state; a state that rests
-// on what is stored is applied to exactly that, read live. It returns an error that is a *RefusedError when no retry can
+// Apply stores an object's state in one server-side apply, or in none if that very state is stored; a state that rests on
+// what is stored is applied to exactly that, read live. It returns an error that is a *RefusedError when no retry can
 // help, and any other when one can.
 func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
-	if dead, err := m.isDead(ctx, o); err != nil || dead {
+	if dead, err := m.isDead(ctx, nil, o); err != nil || dead {
 		return Stale, err
 	}
 	if o.UpdateOnly || o.Incomplete() {
@@ -102,7 +103,7 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	if err := m.client.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(o.InstanceName, o.ID)}, before); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading %s: %w", o.ID, err)
 	}
-	if known, err := recognize(o, before); err != nil || known {
+	if known, err := m.isStored(ctx, o, before); err != nil || known {
 		return Unchanged, err
 	}
 	err := m.client.Apply(ctx, o.Apply, client.FieldOwner(FieldOwner), client.ForceOwnership)
@@ -121,9 +122,42 @@ func (m *Mirror) Apply(ctx context.Context, o *clerk.Object) (Result, error) {
 	return Applied, nil
 }
 
-// isDead says whether an object, or one that it cannot outlive, is known to be deleted.
-func (m *Mirror) isDead(ctx context.Context, o *clerk.Object) (bool, error) {
-	return Deleted(ctx, m.client, o.InstanceName, append([]string{o.ID}, o.Parents...)...)
+// isDead reports whether an object, or one that it cannot outlive, is known to be deleted.
+func (m *Mirror) isDead(ctx context.Context, listed *Listed, o *clerk.Object) (bool, error) {
+	return m.isDeleted(ctx, listed, o.InstanceName, append([]string{o.ID}, o.Parents...)...)
+}
+
+// isDeleted reports whether any of an instance's IDs has a tombstone. That of the cache is confirmed by what is listed, or
+// else by a live read.
+func (m *Mirror) isDeleted(ctx context.Context, listed *Listed, instanceName string, ids ...string) (bool, error) {
+	for _, id := range ids {
+		tombstone, err := m.Tombstone(ctx, instanceName, id)
+		if err != nil {
+			return false, err
+		}
+		if tombstone == nil {
+			continue
+		}
+		if confirmed, err := listed.confirms(ctx, tombstone); err != nil || confirmed {
+			return confirmed, err
+		}
+		if deleted, err := Deleted(ctx, m.live, instanceName, id); err != nil || deleted {
+			return deleted, err
+		}
+	}
+	return false, nil
+}
+
+// isStored reports whether a state is stored already. That the cache has it is confirmed by a live read.
+func (m *Mirror) isStored(ctx context.Context, o *clerk.Object, cached Object) (bool, error) {
+	if known, err := recognize(o, cached); err != nil || !known {
+		return false, err
+	}
+	stored, err := m.findLive(ctx, o.Kind, o.InstanceName, o.ID)
+	if err != nil || stored == nil {
+		return false, err
+	}
+	return recognize(o, stored)
 }
 
 // recognize says whether a state is stored already. Which of two different states of the same version is newer nobody can
@@ -140,10 +174,13 @@ func recognize(o *clerk.Object, stored Object) (bool, error) {
 	return same && stored.GetDeletionTimestamp().IsZero(), err
 }
 
-// ApplyIfMissing stores a state where nothing is stored, as far as the cache knows: for what is learned by the way, which
-// is not worth a write for each event.
+// ApplyIfMissing stores a state where nothing is stored: for what is learned by the way, which is not worth a write for
+// each event.
 func (m *Mirror) ApplyIfMissing(ctx context.Context, o *clerk.Object) (Result, error) {
 	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
+	if err == nil && stored != nil {
+		stored, err = m.findLive(ctx, o.Kind, o.InstanceName, o.ID)
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -153,10 +190,24 @@ func (m *Mirror) ApplyIfMissing(ctx context.Context, o *clerk.Object) (Result, e
 	return m.Apply(ctx, o)
 }
 
-// HasMembership says whether a membership of a user is stored, as far as the cache knows.
+// HasMembership reports whether a membership of a user is stored, as far as the cache knows.
 func (m *Mirror) HasMembership(ctx context.Context, instanceName, userID string) (bool, error) {
+	return hasMembership(ctx, m.client, instanceName, userID)
+}
+
+// IsMember reports whether a user, or a membership of the user, is stored: a live read of the one and a live list of the
+// others.
+func (m *Mirror) IsMember(ctx context.Context, instanceName, userID string) (bool, error) {
+	user, err := m.findLive(ctx, clerk.KindUser, instanceName, userID)
+	if err != nil || user != nil {
+		return user != nil, err
+	}
+	return hasMembership(ctx, m.live, instanceName, userID)
+}
+
+func hasMembership(ctx context.Context, reader client.Reader, instanceName, userID string) (bool, error) {
 	var memberships clerkv1alpha1.ClerkOrganizationMembershipList
-	err := m.client.List(ctx, &memberships, client.MatchingFields{fieldUserID: userID}, client.UnsafeDisableDeepCopy)
+	err := reader.List(ctx, &memberships, client.MatchingFields{fieldUserID: userID}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return false, fmt.Errorf("listing the memberships of %s: %w", userID, err)
 	}
@@ -231,26 +282,20 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 	if !ok {
 		return "", &RefusedError{Reason: ReasonInvalid, cause: fmt.Errorf("%q is no Clerk ID", id)}
 	}
-	object, err := m.find(ctx, kind, instanceName, id)
+	known, err := m.isDeleted(ctx, nil, instanceName, id)
 	if err != nil {
 		return "", err
 	}
-	if object != nil && object.GetClerkID() != id {
-		// It is another's, and so is what would be remembered under its name.
-		return "", nameTaken(id)
-	}
-	known, err := Deleted(ctx, m.client, instanceName, id)
-	if err != nil {
-		return "", err
-	}
+	var object Object
 	var refusal error
-	if !known {
-		if refusal, err = m.bury(ctx, instanceName, id, at); err != nil {
-			return "", err
-		}
+	if known {
+		// One that the cache has not heard of goes with the tombstone.
+		object, err = m.Get(ctx, kind, instanceName, id)
+	} else {
+		object, refusal, err = m.bury(ctx, kind, instanceName, id, at)
 	}
-	living := object != nil && object.GetDeletionTimestamp().IsZero()
-	if living {
+	living := object != nil && object.GetClerkID() == id && object.GetDeletionTimestamp().IsZero()
+	if err == nil && living {
 		err = DeleteObject(ctx, m.client, object)
 	}
 	switch {
@@ -268,16 +313,7 @@ func nameTaken(id string) error {
 	return &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("an ID that differs from %s in case only has its name", id)}
 }
 
-// find returns the object that has the name of an instance's ID, nil when there is none.
-func (m *Mirror) find(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
-	if object, err := m.Get(ctx, kind, instanceName, id); err != nil || object != nil {
-		return object, err
-	}
-	// The cache may not have seen the object yet.
-	return m.findLive(ctx, kind, instanceName, id)
-}
-
-// findLive is find without the cache.
+// findLive returns the object that has the name of an instance's ID, read live; nil when there is none.
 func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
 	object := NewObject(kind)
 	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, object)
@@ -290,9 +326,23 @@ func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, instanceName, id
 	return object, nil
 }
 
-// bury writes the tombstone. That an ID which differs in case only has a tombstone of the name is a refusal and not an
-// error: the object must go all the same.
-func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time) (refusal, err error) {
+// bury writes the tombstone, and returns the object that must go now; nil when there is none. That an ID which differs in
+// case only has a tombstone of the name is a refusal and not an error: the object must go all the same.
+func (m *Mirror) bury(
+	ctx context.Context, kind clerk.Kind, instanceName, id string, at time.Time,
+) (object Object, refusal, err error) {
+	if object, err = m.Get(ctx, kind, instanceName, id); err != nil {
+		return nil, nil, err
+	}
+	if object == nil || object.GetClerkID() != id {
+		if object, err = m.findLive(ctx, kind, instanceName, id); err != nil {
+			return nil, nil, err
+		}
+	}
+	if object != nil && object.GetClerkID() != id {
+		// It is another's, and so is what would be remembered under its name.
+		return nil, nil, nameTaken(id)
+	}
 	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(instanceName, id)).
 		WithLabels(map[string]string{
 			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
@@ -304,12 +354,12 @@ func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time
 			WithDeletedAt(clerkv1alpha1.NewTimestamp(at)))
 	err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) {
-		return &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
+		return object, &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
+		return nil, nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
 	}
-	return nil, nil
+	return object, nil, nil
 }
 
 // DeleteObject deletes exactly the object that was read: one that took its name in the meantime is another.

@@ -26,21 +26,36 @@ var conflictBackoff = wait.Backoff{Steps: 12, Duration: 2 * time.Millisecond, Fa
 // with it creates an object, and is a conflict where there is one.
 const noVersion = "1"
 
-// onLatest makes a write that rests on what is stored, nil for nothing, and makes it again on what is stored by then as long
-// as another writer was faster, which is a conflict.
+// onLatest makes a write that rests on what is stored, nil for nothing. What the cache holds will do where it comes to a write,
+// which is a conflict if another version is stored; anything else is decided on what is stored.
 func (m *Mirror) onLatest(
-	ctx context.Context, kind clerk.Kind, instanceName, id string, stored Object, write func(stored Object) (Result, error),
+	ctx context.Context, kind clerk.Kind, instanceName, id string, write func(stored Object) (Result, error),
+) (Result, error) {
+	cached, err := m.Get(ctx, kind, instanceName, id)
+	if err != nil {
+		return "", err
+	}
+	if cached != nil {
+		if result, err := write(cached); err == nil && result == Applied {
+			return Applied, nil
+		}
+	}
+	return m.onStored(ctx, kind, instanceName, id, write)
+}
+
+// onStored makes a write that rests on what is stored, nil for nothing, and makes it again on what is stored by then as long
+// as another writer was faster, which is a conflict.
+func (m *Mirror) onStored(
+	ctx context.Context, kind clerk.Kind, instanceName, id string, write func(stored Object) (Result, error),
 ) (Result, error) {
 	var result Result
 	err := retry.RetryOnConflict(conflictBackoff, func() error {
-		var conflict, err error
-		if result, conflict = write(stored); !apierrors.IsConflict(conflict) {
-			return conflict
-		}
-		if stored, err = m.findLive(ctx, kind, instanceName, id); err != nil {
+		stored, err := m.findLive(ctx, kind, instanceName, id)
+		if err != nil {
 			return err
 		}
-		return conflict
+		result, err = write(stored)
+		return err
 	})
 	if apierrors.IsConflict(err) {
 		return "", fmt.Errorf("writing %s: other writers were faster each time: %w", id, err)
@@ -51,11 +66,7 @@ func (m *Mirror) onLatest(
 // applyOnto stores a state that rests on what is stored: one that leaves out a flag that takes access away, which must be
 // neither lifted nor kept from a replica that sets it in this moment, or one that must not create anything.
 func (m *Mirror) applyOnto(ctx context.Context, o *clerk.Object) (Result, error) {
-	stored, err := m.findLive(ctx, o.Kind, o.InstanceName, o.ID)
-	if err != nil {
-		return "", err
-	}
-	return m.onLatest(ctx, o.Kind, o.InstanceName, o.ID, stored, func(stored Object) (Result, error) {
+	return m.onStored(ctx, o.Kind, o.InstanceName, o.ID, func(stored Object) (Result, error) {
 		return m.applyTo(ctx, o, stored)
 	})
 }
@@ -116,14 +127,10 @@ func (m *Mirror) RequestResync(ctx context.Context, instanceName, id string, eve
 	if !ok {
 		return "", &RefusedError{Reason: ReasonInvalid, cause: fmt.Errorf("%q is no Clerk ID", id)}
 	}
-	if dead, err := Deleted(ctx, m.client, instanceName, id); err != nil || dead {
+	if dead, err := m.isDeleted(ctx, nil, instanceName, id); err != nil || dead {
 		return Stale, err
 	}
-	object, err := m.find(ctx, kind, instanceName, id)
-	if err != nil {
-		return "", err
-	}
-	return m.onLatest(ctx, kind, instanceName, id, object, func(stored Object) (Result, error) {
+	return m.onLatest(ctx, kind, instanceName, id, func(stored Object) (Result, error) {
 		return m.annotate(ctx, id, stored, clerk.ResyncRequest(eventTime))
 	})
 }

@@ -316,7 +316,7 @@ func (h *Handler) store(
 		return h.recheck(ctx, config, event.Recheck, at)
 	}
 	if userID := userOf(event); userID != "" && config.UserMirror() == clerkv1alpha1.UserMirrorMembers {
-		if wanted, err := h.isWanted(ctx, config, userID); err != nil || !wanted {
+		if wanted, err := h.isWanted(ctx, config, userID, event); err != nil || !wanted {
 			return resultNotMember, err
 		}
 	}
@@ -409,14 +409,20 @@ func userOf(event *clerk.Event) string {
 	return ""
 }
 
-// isWanted says whether a user is mirrored where only members are. A user whose membership comes later is read from the
-// Backend API then.
-func (h *Handler) isWanted(ctx context.Context, config *clerkv1alpha1.ClerkInstance, userID string) (bool, error) {
+// isWanted reports whether a user is mirrored where only members are. A user whose membership comes later is read from the
+// Backend API then. An event that takes access away is not dropped because the cache is behind.
+func (h *Handler) isWanted(
+	ctx context.Context, config *clerkv1alpha1.ClerkInstance, userID string, event *clerk.Event,
+) (bool, error) {
 	mirrored, err := h.mirror.Get(ctx, clerk.KindUser, config.Name, userID)
 	if err != nil || mirrored != nil {
 		return mirrored != nil, err
 	}
-	return h.mirror.HasMembership(ctx, config.Name, userID)
+	member, err := h.mirror.HasMembership(ctx, config.Name, userID)
+	if err != nil || member || event.User == nil || !event.User.Suspended() {
+		return member, err
+	}
+	return h.mirror.IsMember(ctx, config.Name, userID)
 }
 
 // storeOrganization mirrors an unknown organization from a membership's event: its own event may never arrive. A stale

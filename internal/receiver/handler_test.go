@@ -110,13 +110,19 @@ type edge struct {
 	report   *receiver.Report
 }
 
-func newEdge(t *testing.T, environment string, reader client.Client) *edge {
+func newEdge(t *testing.T, environment string, c client.Client) *edge {
+	t.Helper()
+	return newEdgeWithCache(t, environment, c, c)
+}
+
+// newEdgeWithCache returns a handler that reads from a cache what the API server may have in another state.
+func newEdgeWithCache(t *testing.T, environment string, cached, live client.Client) *edge {
 	t.Helper()
 	e := &edge{registry: prometheus.NewRegistry()}
 	log := funcr.New(func(prefix, args string) { e.log.WriteString(prefix + args + "\n") }, funcr.Options{Verbosity: 2})
-	e.report = receiver.NewReport(reader, log)
-	handler := receiver.NewHandler(instance.NewResolver(reader, installation.Namespace, environment),
-		mirror.New(reader, reader), e.report, receiver.DefaultLimits(), clock.RealClock{}, log, e.registry)
+	e.report = receiver.NewReport(cached, log)
+	handler := receiver.NewHandler(instance.NewResolver(cached, installation.Namespace, environment),
+		mirror.New(cached, live), e.report, receiver.DefaultLimits(), clock.RealClock{}, log, e.registry)
 	e.Server = httptest.NewServer(handler)
 	t.Cleanup(e.Close)
 	return e
