@@ -51,6 +51,8 @@ type base struct {
 type Options struct {
 	// Namespace is the operator's own.
 	Namespace string
+	// Live reads past the cache.
+	Live client.Reader
 	// Policies are the admission policies that hold the operator and its tenants.
 	Policies Policies
 	// RequirePolicies says that tenants are given nothing new while the policies are not in force.
@@ -71,7 +73,7 @@ func Setup(
 	}
 	b := base{
 		client:    mgr.GetClient(),
-		live:      mgr.GetAPIReader(),
+		live:      o.Live,
 		recorder:  mgr.GetEventRecorder("clerk-operator"),
 		clock:     c,
 		instances: instances,

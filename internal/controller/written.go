@@ -35,7 +35,8 @@ type version struct {
 const (
 	// sweepWritten is how many versions are always kept.
 	sweepWritten = 1000
-	// forgetWritten is how long a version is kept at least: no cache that works is as far behind.
+	// forgetWritten is how long a version counts: no cache that works is as far behind, and a write that was lost in a restore
+	// of the API server's data is never shown.
 	forgetWritten = 5 * time.Minute
 )
 
@@ -57,7 +58,7 @@ func (w *written) note(o client.Object) {
 	w.sweepAt = max(sweepWritten, 2*len(w.versions))
 }
 
-// isAhead says whether an object was written after the version that was read, and forgets what has been read.
+// isAhead reports whether an object was written after the version that was read, and forgets what has been read.
 func (w *written) isAhead(read client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -65,7 +66,8 @@ func (w *written) isAhead(read client.Object) bool {
 	if !ok {
 		return false
 	}
-	if order, err := resourceversion.CompareResourceVersion(read.GetResourceVersion(), last.resourceVersion); err == nil && order < 0 {
+	order, err := resourceversion.CompareResourceVersion(read.GetResourceVersion(), last.resourceVersion)
+	if err == nil && order < 0 && w.clock.Since(last.at) <= forgetWritten {
 		return true
 	}
 	delete(w.versions, read.GetUID())

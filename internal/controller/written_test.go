@@ -27,10 +27,24 @@ func TestWritten_isAheadUntilTheCacheShowsIt(t *testing.T) {
 	w.note(at("a", "10"))
 	g.Expect(w.isAhead(at("a", "9"))).To(BeTrue(), "versions are numbers, not words")
 	g.Expect(w.isAhead(at("b", "9"))).To(BeFalse())
+	g.Expect(w.isAhead(at("a", ""))).To(BeFalse(), "no version that can be compared")
+	w.note(at("a", "10"))
 	g.Expect(w.isAhead(at("a", "10"))).To(BeFalse())
 	g.Expect(w.versions).To(BeEmpty(), "what the cache has shown is forgotten")
 	w.note(at("a", "12"))
 	g.Expect(w.isAhead(at("a", "14"))).To(BeFalse(), "somebody else has written since")
+	g.Expect(w.versions).To(BeEmpty())
+}
+
+// A write that was lost with the API server's data is never shown.
+func TestWritten_isNotAheadForGood(t *testing.T) {
+	g, now := NewWithT(t), clocktesting.NewFakePassiveClock(time.Unix(0, 0))
+	w := newWritten(now)
+	w.note(at("a", "10"))
+	now.SetTime(now.Now().Add(forgetWritten))
+	g.Expect(w.isAhead(at("a", "9"))).To(BeTrue())
+	now.SetTime(now.Now().Add(time.Nanosecond))
+	g.Expect(w.isAhead(at("a", "9"))).To(BeFalse())
 	g.Expect(w.versions).To(BeEmpty())
 }
 

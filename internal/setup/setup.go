@@ -32,6 +32,7 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/options"
 	"github.com/clerk-operator/clerk-operator/internal/policy"
 	"github.com/clerk-operator/clerk-operator/internal/receiver"
+	"github.com/clerk-operator/clerk-operator/internal/rollback"
 )
 
 // gracePeriod is how long the manager may take to stop: longer than the receiver drains, shorter than the pod's
@@ -59,12 +60,21 @@ func Manager(
 	config.QPS = -1
 	// What a watch saves on the wire within a cluster it costs twice in CPU time, here and in the API server.
 	config.DisableCompression = true
+	detector, err := rollback.New(Scheme(), rollback.Interval, ctrl.Log.WithName("rollback"), crdObjects()...)
+	if err != nil {
+		return nil, nil, err
+	}
+	config.Wrap(detector.Wrap)
 	mgr, err := ctrl.NewManager(config, managerOptions(o))
 	if err != nil {
 		return nil, nil, fmt.Errorf("building the manager: %w", err)
 	}
+	live, err := addDetector(ctx, mgr, detector)
+	if err != nil {
+		return nil, nil, err
+	}
 	instances := instance.NewResolver(mgr.GetClient(), o.Namespace, o.WebhookSecret)
-	m := mirror.New(mgr.GetClient(), mgr.GetAPIReader())
+	m := mirror.New(mgr.GetClient(), live)
 	connections := httpserver.NewMetrics(registry)
 	server, err := addReceiver(mgr, o, instances, m, registry, connections)
 	if err != nil {
@@ -75,15 +85,35 @@ func Manager(
 		return nil, nil, err
 	}
 	if err := controller.Setup(ctx, mgr, instances, m, clock.RealClock{}, registry, controller.Options{
-		Namespace: o.Namespace, Policies: prober, RequirePolicies: o.RequirePolicies,
+		Namespace: o.Namespace, Live: live, Policies: prober, RequirePolicies: o.RequirePolicies,
 	}); err != nil {
 		return nil, nil, err
 	}
 	// +kubebuilder:scaffold:builder
-	if err := addServers(ctx, mgr, o, server, connections); err != nil {
+	if err := addServers(ctx, mgr, o, server, detector, connections); err != nil {
 		return nil, nil, err
 	}
 	return mgr, server, nil
+}
+
+// crdObjects are objects of the kinds of the operator's CRDs.
+func crdObjects() []client.Object {
+	return []client.Object{
+		&clerkv1alpha1.ClerkInstance{}, &clerkv1alpha1.ClerkTenantClass{}, &clerkv1alpha1.ClerkUser{},
+		&clerkv1alpha1.ClerkOrganization{}, &clerkv1alpha1.ClerkOrganizationMembership{}, &clerkv1alpha1.ClerkTombstone{},
+	}
+}
+
+// addDetector adds the detector of rollbacks, and returns what reads past the cache.
+func addDetector(ctx context.Context, mgr ctrl.Manager, detector *rollback.Detector) (client.Reader, error) {
+	live, err := detector.Watch(ctx, mgr.GetCache(), mgr.GetAPIReader())
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(detector); err != nil {
+		return nil, fmt.Errorf("adding the detector of rollbacks: %w", err)
+	}
+	return live, nil
 }
 
 // addProber adds the prober of the admission policies.
@@ -142,12 +172,14 @@ func cacheOptions(namespace string) cache.Options {
 
 // addServers adds the ports for the kubelet and for Prometheus.
 func addServers(
-	ctx context.Context, mgr ctrl.Manager, o *options.Options, receives *receiver.Server, connections *httpserver.Metrics,
+	ctx context.Context, mgr ctrl.Manager, o *options.Options, receives *receiver.Server, detector *rollback.Detector,
+	connections *httpserver.Metrics,
 ) error {
 	ready, err := readyChecks(ctx, mgr, receives)
 	if err != nil {
 		return err
 	}
+	ready["rollback"] = detector.Check
 	var servers []server
 	if o.HealthProbeBindAddress != off {
 		servers = append(servers, server{name: "health", address: o.HealthProbeBindAddress, handler: healthHandler(ready)})
