@@ -162,36 +162,43 @@ func freePort() (int, error) {
 	return 0, fmt.Errorf("finding a free port: %d ports between %d and %d are taken, the last: %w", attempts, firstPort, lastPort, err)
 }
 
-// startEtcd starts etcd and waits until it is ready. The caller holds mu.
+// startEtcd starts etcd, with the port and the name that it had before if it ran already, and waits until it is ready. The
+// caller holds mu.
 func (c *ControlPlane) startEtcd(ctx context.Context) error {
 	url := func(port int) string { return "http://" + net.JoinHostPort(loopback, strconv.Itoa(port)) }
-	// The name tells this etcd from that of another control plane, should that one have taken the port.
-	name := strings.ToLower(filepath.Base(c.Dir())) + "-" + strconv.FormatUint(rand.Uint64(), 36)
-	p, port, err := c.startOnPort(ctx, c.pickPort, component{
+	pick := c.pickPort
+	if c.etcdPort != 0 {
+		pick = func() (int, error) { return c.etcdPort, nil }
+	}
+	if c.etcdName == "" {
+		// The name tells this etcd from that of another control plane, should that one have taken the port.
+		c.etcdName = strings.ToLower(filepath.Base(c.Dir())) + "-" + strconv.FormatUint(rand.Uint64(), 36)
+	}
+	p, port, err := c.startOnPort(ctx, pick, component{
 		name: etcd,
 		command: func(port int) *exec.Cmd {
 			// The only member has no peers: it listens for them where the kernel likes, and nobody needs to know.
 			const peers = "http://" + loopback + ":0"
 			return exec.Command(filepath.Join(c.options.BinDir, etcd),
-				"--name="+name,
+				"--name="+c.etcdName,
 				"--data-dir="+c.path(etcdData),
 				"--listen-client-urls="+url(port),
 				"--advertise-client-urls="+url(port),
 				"--listen-peer-urls="+peers,
 				"--initial-advertise-peer-urls="+peers,
-				"--initial-cluster="+name+"="+peers,
+				"--initial-cluster="+c.etcdName+"="+peers,
 				"--log-level=warn",
 				// Only a crash of the whole machine can lose what has not been synced; the crash of a process cannot,
 				// and that is all that tests cause. The disks of test machines are slow.
 				"--unsafe-no-fsync",
 			)
 		},
-		ready: func(ctx context.Context, port int) error { return etcdReady(ctx, url(port), name) },
+		ready: func(ctx context.Context, port int) error { return etcdReady(ctx, url(port), c.etcdName) },
 	})
 	if err != nil {
 		return err
 	}
-	c.etcd, c.etcdURL = p, url(port)
+	c.etcd, c.etcdPort, c.etcdURL = p, port, url(port)
 	return nil
 }
 

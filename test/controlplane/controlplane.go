@@ -67,12 +67,14 @@ type ControlPlane struct {
 	options  Options             // Dir and BinDir are set and absolute
 	pickPort func() (int, error) // finds a port for a new listener; a field so that a test can pick a taken one
 	admin    *rest.Config        // set by start, constant from then on
+	etcdName string              // set by start, constant from then on
+	etcdPort int                 // set by start, constant from then on
 	etcdURL  string              // set by start, constant from then on
 	port     int                 // of the API server; set by start, constant from then on
 
 	mu                sync.Mutex // guards what follows
-	etcd              *Process
-	apiServer         *Process // nil while it is stopped on purpose
+	etcd              *Process   // nil while it is stopped on purpose, as the others are
+	apiServer         *Process
 	controllerManager *Process
 	tempDir           bool // Stop removes Dir
 	stopped           bool
@@ -399,6 +401,11 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	return c.startAPIServerAgain(ctx)
+}
+
+// startAPIServerAgain starts the API server as it was before. The caller holds mu.
+func (c *ControlPlane) startAPIServerAgain(ctx context.Context) error {
 	p, _, err := c.startOnPort(ctx, func() (int, error) { return c.port, nil }, component{
 		name:    apiServer,
 		command: c.apiServerCommand,

@@ -5,6 +5,7 @@ package controlplane
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,7 +21,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -55,6 +58,7 @@ func TestControlPlane(t *testing.T) {
 		testAPIServerAway(t, cp, func(context.Context) error { return cp.KillAPIServer() })
 	})
 	t.Run("API server stopped", func(t *testing.T) { testAPIServerAway(t, cp, cp.StopAPIServer) })
+	t.Run("etcd restored", func(t *testing.T) { testRestore(t, cp) })
 	// The last one, since nothing is left after it.
 	t.Run("stop", func(t *testing.T) { testStop(t, cp) })
 }
@@ -250,6 +254,65 @@ func testAPIServerAway(t *testing.T, cp *ControlPlane, takeAway func(context.Con
 	g.Expect(cp.StartAPIServer(t.Context())).To(Succeed(), "starting what runs")
 }
 
+// testRestore takes the data back to what they were.
+func testRestore(t *testing.T, cp *ControlPlane) {
+	g := NewWithT(t)
+	client := clientFor(t, cp.Config())
+	createNamespace(t, client, "restored")
+	configMaps := client.CoreV1().ConfigMaps("restored")
+	createConfigMaps(t, configMaps, "kept", "deleted")
+	account, err := cp.ServiceAccountConfig(t.Context(), "restored", "default")
+	g.Expect(err).NotTo(HaveOccurred())
+	before := configMapsOf(t, configMaps)
+
+	dir := filepath.Join(t.TempDir(), "backup")
+	begin := time.Now()
+	g.Expect(cp.Backup(t.Context(), dir)).To(Succeed())
+	t.Logf("backed up in %s", time.Since(begin).Round(10*time.Millisecond))
+	g.Expect(configMapsOf(t, configMaps).Items).To(Equal(before.Items))
+	g.Expect(cp.Backup(t.Context(), dir)).To(MatchError(ContainSubstring("backing up etcd: copying ")), "a backup is not overwritten")
+
+	for restore := range 2 {
+		g.Expect(configMaps.Delete(t.Context(), "deleted", metav1.DeleteOptions{})).To(Succeed())
+		// The restart writes something, too.
+		for i := range 50 {
+			createConfigMaps(t, configMaps, fmt.Sprint("late-", i))
+		}
+		createNamespace(t, client, "late")
+		after := configMapsOf(t, configMaps)
+
+		begin = time.Now()
+		g.Expect(cp.Restore(t.Context(), dir)).To(Succeed(), "restore %d", restore)
+		t.Logf("restored in %s", time.Since(begin).Round(10*time.Millisecond))
+		restored := configMapsOf(t, configMaps)
+		g.Expect(restored.Items).To(Equal(before.Items))
+		g.Expect(resourceversion.CompareResourceVersion(restored.ResourceVersion, after.ResourceVersion)).To(BeNumerically("<", 0),
+			"the revision goes back: from %s to %s", after.ResourceVersion, restored.ResourceVersion)
+	}
+	g.Expect(whoAmI(t, account).Username).To(Equal("system:serviceaccount:restored:default"), "earlier tokens stay valid")
+	createNamespace(t, client, "late")
+
+	g.Expect(cp.Restore(t.Context(), filepath.Join(dir, "missing"))).To(MatchError(ContainSubstring("restoring etcd: copying ")))
+	_, err = client.CoreV1().Namespaces().Get(t.Context(), "late", metav1.GetOptions{})
+	g.Expect(err).NotTo(HaveOccurred(), "what there was before a restore that fails is there")
+}
+
+func createConfigMaps(t *testing.T, configMaps corev1client.ConfigMapInterface, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		_, err := configMaps.Create(t.Context(), object, metav1.CreateOptions{})
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	}
+}
+
+func configMapsOf(t *testing.T, configMaps corev1client.ConfigMapInterface) *corev1.ConfigMapList {
+	t.Helper()
+	list, err := configMaps.List(t.Context(), metav1.ListOptions{})
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return list
+}
+
 func testStop(t *testing.T, cp *ControlPlane) {
 	g := NewWithT(t)
 	g.Expect(processesOf(t, cp.Dir())).To(HaveLen(3))
@@ -260,6 +323,8 @@ func testStop(t *testing.T, cp *ControlPlane) {
 	g.Expect(cp.Dir()).NotTo(BeADirectory())
 	g.Expect(cp.Stop()).To(Succeed(), "stopping again")
 	g.Expect(cp.StartAPIServer(t.Context())).To(MatchError(ContainSubstring("the control plane has been stopped")))
+	g.Expect(cp.Backup(t.Context(), t.TempDir())).To(MatchError(ContainSubstring("the control plane has been stopped")))
+	g.Expect(cp.Restore(t.Context(), t.TempDir())).To(MatchError(ContainSubstring("the control plane has been stopped")))
 }
 
 // processesOf returns the command lines of all processes on this machine that work in the folder dir.

@@ -4,7 +4,7 @@
 // Package controlplane starts and stops a real Kubernetes control plane on this machine: etcd, kube-apiserver and, when
 // asked for, kube-controller-manager. Tests, the demo and the benchmarks run against it where a fake API server would
 // hide what matters: admission, authorization, garbage collection, a namespace that has to terminate, an API server
-// that goes away.
+// that goes away, data that an older backup takes the place of.
 //
 //	cp, err := controlplane.Start(ctx, controlplane.Options{ControllerManager: true})
 //	if err != nil {
