@@ -129,8 +129,10 @@ type Manager struct {
 	Health string
 	// Metrics is where /metrics is served over HTTPS, without a path; empty when it is not.
 	Metrics string
-	// Process is the manager's.
+	// Process is the manager's; the first one where a Supervisor starts more.
 	Process *controlplane.Process
+
+	start func() (*controlplane.Process, error)
 }
 
 // ManagerOptions say how a manager is run. The zero value is good.
@@ -179,20 +181,22 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 		"--kubeconfig=" + kubeconfig, "--namespace=" + i.Namespace, "--metrics-bind-address=" + metrics,
 		"--receiver-bind-address=" + o.ReceiverAddress, "--health-probe-bind-address=" + health,
 	}, o.Args...)
-	// The process must outlive the call, whose context may be one step's.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(i.root, "bin", "manager"), args...)
-	cmd.Env = append(os.Environ(), o.Env...)
-	process, err := controlplane.StartProcess(o.Name, cmd, filepath.Join(i.ControlPlane.Dir(), "logs", o.Name+".log"))
-	if err != nil {
+	m := &Manager{URL: "http://" + o.ReceiverAddress, Health: "http://" + health}
+	m.start = func() (*controlplane.Process, error) {
+		// The process must outlive the call, whose context may be one step's.
+		cmd := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(i.root, "bin", "manager"), args...)
+		cmd.Env = append(os.Environ(), o.Env...)
+		return controlplane.StartProcess(o.Name, cmd, filepath.Join(i.ControlPlane.Dir(), "logs", o.Name+".log"))
+	}
+	if m.Process, err = m.start(); err != nil {
 		return nil, err
 	}
-	m := &Manager{URL: "http://" + o.ReceiverAddress, Health: "http://" + health, Process: process}
 	if o.Metrics {
 		m.Metrics = "https://" + metrics
 	}
 	if err := m.waitReady(ctx); err != nil {
-		_ = process.Kill()
-		return nil, fmt.Errorf("%w\n%s", err, process.LogTail(20))
+		_ = m.Process.Kill()
+		return nil, fmt.Errorf("%w\n%s", err, m.Process.LogTail(20))
 	}
 	return m, nil
 }
