@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -422,6 +423,10 @@ func (w *world) ownClusterWith(o installation.Options, args ...string) {
 	w.t.Cleanup(func() {
 		own := suite
 		if own.cp != shared.cp {
+			if w.t.Failed() {
+				own.cp.Keep()
+				w.t.Logf("the logs of the test's own control plane are kept in %s", filepath.Join(own.cp.Dir(), "logs"))
+			}
 			w.Expect(stopManager()).To(Succeed())
 			w.Expect(own.cp.Stop()).To(Succeed())
 		}
