@@ -39,6 +39,8 @@ var suite struct {
 	client client.Client
 	// manager is the one that leads, except in tests that put another in its place.
 	manager *installation.Manager
+	// supervisor restarts it whenever it exits, in tests that need that.
+	supervisor *installation.Supervisor
 	// args are more flags of it.
 	args []string
 }
@@ -104,8 +106,26 @@ func startManager(ctx context.Context) (err error) {
 	return err
 }
 
-// stopManager stops the shared manager, which must not have ended by itself nor panicked.
+// stopManager stops the shared manager, which must not have ended by itself, unless it is supervised, nor panicked.
 func stopManager() error {
+	end := endManager
+	if suite.supervisor != nil {
+		end = suite.supervisor.Stop
+	}
+	if err := end(); err != nil {
+		return err
+	}
+	log, err := os.ReadFile(suite.manager.Process.LogPath())
+	if err != nil {
+		return err
+	}
+	if strings.Contains(string(log), "panic") {
+		return errors.New("the manager panicked; see its log")
+	}
+	return nil
+}
+
+func endManager() error {
 	process := suite.manager.Process
 	select {
 	case <-process.Exited():
@@ -117,13 +137,6 @@ func stopManager() error {
 	}
 	if err := process.Err(); err != nil {
 		return fmt.Errorf("the manager did not end well: %w\n%s", err, process.LogTail(20))
-	}
-	log, err := os.ReadFile(process.LogPath())
-	if err != nil {
-		return err
-	}
-	if strings.Contains(string(log), "panic") {
-		return errors.New("the manager panicked; see its log")
 	}
 	return nil
 }
