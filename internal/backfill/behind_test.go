@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -77,20 +78,79 @@ func TestSync_repairsWhatOnlyTheCacheHas(t *testing.T) {
 	for _, syncType := range []clerkv1alpha1.ClerkInstanceSyncType{clerkv1alpha1.SyncFull, clerkv1alpha1.SyncIncremental} {
 		t.Run(string(syncType), func(t *testing.T) {
 			w := newWorld(t)
-			acme := w.tenant(3)
+			acme := w.tenant(2)
 			w.full()
 			before := w.versions()
+			// What happens now was not there when the last sync began.
+			late := w.tenant(2)
+			w.sync(clerkv1alpha1.SyncIncremental)
+			w.config.Status.Sync.LastTime = w.config.Status.Sync.LastFullTime
 			w.freeze(everything()...)
-			for _, id := range []string{acme.ID, acme.users[0].ID, acme.memberships[0].ID} {
+			for _, id := range []string{late.ID, late.users[0].ID, late.memberships[0].ID} {
 				w.lose(id)
 			}
 			w.sync(syncType)
-			w.states(stored, acme.ID, acme.users[0].ID, acme.memberships[0].ID)
+			w.states(stored, late.ID, late.users[0].ID, late.memberships[0].ID)
 			w.freeze(everything()...)
 			after := w.versions()
-			for _, id := range []string{acme.users[1].ID, acme.memberships[1].ID} {
+			for _, id := range []string{acme.ID, acme.users[0].ID, acme.memberships[0].ID} {
 				w.Expect(after).To(HaveKeyWithValue(id, before[id]), "what is stored is not written")
 			}
+		})
+	}
+}
+
+// What Clerk deleted is gone from the cluster, too, where the cache has not heard that it is there.
+func TestFull_deletesWhatTheCacheLacks(t *testing.T) {
+	w := newWorld(t)
+	w.config.Spec.BackendAPI.Sync.MaxDeletions = new(intstr.FromInt32(10))
+	acme := w.tenant(3)
+	w.full()
+	w.freeze(&clerkv1alpha1.ClerkOrganizationList{}, &clerkv1alpha1.ClerkOrganizationMembershipList{})
+	w.clerk.DeleteUser(acme.users[0].ID)
+	w.full()
+	w.states(deleted, acme.users[0].ID)
+	w.states(stored, acme.users[1].ID)
+}
+
+// counting counts live reads.
+type counting struct {
+	client.Reader
+	gets, lists int
+}
+
+func (c *counting) Get(ctx context.Context, key client.ObjectKey, into client.Object, options ...client.GetOption) error {
+	c.gets++
+	return c.Reader.Get(ctx, key, into, options...)
+}
+
+func (c *counting) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	c.lists++
+	return c.Reader.List(ctx, list, options...)
+}
+
+// A sync that finds everything as it should be reads no object by name, and an incremental one that finds nothing new reads
+// nothing at all.
+func TestSync_confirmsWithoutReadingEachObject(t *testing.T) {
+	for _, users := range []clerkv1alpha1.UserMirror{clerkv1alpha1.UserMirrorAll, clerkv1alpha1.UserMirrorMembers} {
+		t.Run(string(users), func(t *testing.T) {
+			w := newWorld(t)
+			w.config.Spec.Users.Mirror = users
+			acme := w.tenant(20)
+			for _, u := range acme.users {
+				w.clerk.Subscribe(u.ID, "pro")
+			}
+			w.clerk.CreateUser(clerkfake.User{FirstName: "Stranger"})
+			w.full()
+			live := &counting{Reader: cluster}
+			w.mirror = mirror.New(cluster, live)
+			w.syncer.mirror = w.mirror
+			w.full()
+			w.Expect(live.gets).To(BeZero())
+			w.Expect(live.lists).To(BeNumerically("<", 10))
+			live.lists = 0
+			w.sync(clerkv1alpha1.SyncIncremental)
+			w.Expect(live.gets + live.lists).To(BeZero())
 		})
 	}
 }

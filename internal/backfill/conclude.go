@@ -90,7 +90,7 @@ func (s *Syncer) suspect(ctx context.Context, run *Run) (*deaths, error) {
 	}
 	d.prover = newProver(run.api, run.seen[clerk.KindUser].Len() > 0 && run.seen[clerk.KindOrganization].Len() > 0)
 	for _, kind := range []clerk.Kind{clerk.KindUser, clerk.KindOrganization, clerk.KindMembership} {
-		objects, err := s.mirror.List(ctx, kind, run.config.Name)
+		objects, err := s.mirror.ListLive(ctx, kind, run.config.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -243,7 +243,7 @@ func (s *Syncer) evict(ctx context.Context, run *Run) error {
 	if known, err := s.knowsMembers(ctx, run); err != nil || !known {
 		return err
 	}
-	users, err := s.mirror.List(ctx, clerk.KindUser, run.config.Name)
+	users, err := s.mirror.ListLive(ctx, clerk.KindUser, run.config.Name)
 	if err != nil {
 		return err
 	}
@@ -253,11 +253,14 @@ func (s *Syncer) evict(ctx context.Context, run *Run) error {
 		if run.members.Has(user.GetClerkID()) || run.meanwhile(user) || !user.GetDeletionTimestamp().IsZero() {
 			continue
 		}
-		wanted, err := s.wanted(ctx, run, clerk.KindUser, user.GetClerkID())
+		member, err := s.isMember(ctx, run, clerk.KindUser, user.GetClerkID())
+		if err == nil && !member {
+			member, err = run.listed.HasMember(ctx, user.GetClerkID())
+		}
 		if err != nil {
 			return err
 		}
-		if !wanted {
+		if !member {
 			err := mirror.DeleteObject(ctx, s.writer, user)
 			if err = run.pass(ctx, clerk.KindUser, user.GetClerkID(), err); err != nil {
 				return err

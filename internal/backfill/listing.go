@@ -294,7 +294,7 @@ func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
 	group.SetLimit(writers)
 	for _, o := range page.objects {
 		group.Go(func() error {
-			if wanted, err := s.wanted(ctx, run, o.Kind, o.ID); err != nil || !wanted {
+			if wanted, err := s.wanted(ctx, run, o); err != nil || !wanted {
 				return err
 			}
 			return s.storeOne(ctx, run, o, page.readAt)
@@ -303,15 +303,23 @@ func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
 	return group.Wait()
 }
 
-// wanted reports whether an object is to be mirrored: where only members are, a user has to be one.
-func (s *Syncer) wanted(ctx context.Context, run *Run, kind clerk.Kind, id string) (bool, error) {
+// wanted reports whether an object is to be mirrored: where only members are, a user has to be one. A ban is not left out
+// because the cache is behind.
+func (s *Syncer) wanted(ctx context.Context, run *Run, o *clerk.Object) (bool, error) {
+	member, err := s.isMember(ctx, run, o.Kind, o.ID)
+	if err != nil || member || !o.Suspended() {
+		return member, err
+	}
+	return run.listed.HasMember(ctx, o.ID)
+}
+
+// isMember reports whether the cache or the run knows a user as a member, where only members are mirrored. It is true for
+// anything else.
+func (s *Syncer) isMember(ctx context.Context, run *Run, kind clerk.Kind, id string) (bool, error) {
 	if kind != clerk.KindUser || run.config.UserMirror() == clerkv1alpha1.UserMirrorAll || run.members.Has(id) {
 		return true, nil
 	}
-	if member, err := s.mirror.HasMembership(ctx, run.config.Name, id); err != nil || member {
-		return member, err
-	}
-	return run.listed.HasMember(ctx, id)
+	return s.mirror.HasMembership(ctx, run.config.Name, id)
 }
 
 // storeOne writes an object that differs from what is stored. One that changed a moment ago waits for its webhook first.
@@ -319,7 +327,7 @@ func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt
 	for _, field := range o.Dropped {
 		run.skip(ctx, skippedEntry(o.Kind, o.ID, clerk.NotStored(field)))
 	}
-	difference, err := s.mirror.Compare(ctx, o, run.listed)
+	difference, err := s.compare(ctx, run, o)
 	switch {
 	case err != nil || difference == mirror.Same:
 		return err
@@ -333,6 +341,15 @@ func (s *Syncer) storeOne(ctx context.Context, run *Run, o *clerk.Object, readAt
 		return nil
 	}
 	return s.apply(ctx, run, o, difference)
+}
+
+// compare compares an object with what is stored. Of a row that an incremental sync lists because it is on the same page, and
+// that did not change since the last sync, what the cache holds will do: it is no reason to list everything that is stored.
+func (s *Syncer) compare(ctx context.Context, run *Run, o *clerk.Object) (mirror.Difference, error) {
+	if run.known(o.UpdatedAt) {
+		return s.mirror.CompareCached(ctx, o)
+	}
+	return s.mirror.Compare(ctx, o, run.listed)
 }
 
 // noteBuried counts an object that Clerk has although it was deleted here before the sync began.
@@ -368,7 +385,7 @@ func (s *Syncer) apply(ctx context.Context, run *Run, o *clerk.Object, differenc
 // noteAhead counts an object that is stored with a time that Clerk has not come to yet: nothing that is read can replace
 // it. One that an event brought while it was read is not ahead.
 func (s *Syncer) noteAhead(ctx context.Context, run *Run, o *clerk.Object) error {
-	stored, err := s.mirror.Get(ctx, o.Kind, o.InstanceName, o.ID)
+	stored, err := s.mirror.GetLive(ctx, o.Kind, o.InstanceName, o.ID)
 	if err != nil || stored == nil || !stored.GetMirrored().UpdatedAt.After(o.EventTime.Add(settleTime)) {
 		return err
 	}

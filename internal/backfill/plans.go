@@ -130,10 +130,10 @@ func byPayer(items []*clerk.Subscription) []*clerk.Subscription {
 
 // storePlan merges items into what is known of a payer. One that is not mirrored has nothing to merge into.
 func (s *Syncer) storePlan(ctx context.Context, run *Run, subscription *clerk.Subscription) error {
-	if wanted, err := s.wanted(ctx, run, subscription.PayerKind, subscription.PayerID); err != nil || !wanted {
+	if wanted, err := s.isMember(ctx, run, subscription.PayerKind, subscription.PayerID); err != nil || !wanted {
 		return err
 	}
-	result, err := s.mirror.ApplyBilling(ctx, run.config.Name, subscription)
+	result, err := s.mirror.ApplyBilling(ctx, run.config.Name, subscription, run.listed)
 	switch {
 	case errors.Is(err, mirror.ErrNoPayer):
 	case err != nil:

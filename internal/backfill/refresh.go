@@ -60,7 +60,7 @@ func (s *Syncer) refreshBilling(
 	if err != nil || subscription == nil {
 		return err
 	}
-	_, err = s.mirror.ApplyBilling(ctx, config.Name, subscription)
+	_, err = s.mirror.ApplyBilling(ctx, config.Name, subscription, nil)
 	if errors.Is(err, mirror.ErrNoPayer) {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/utils/ptr"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	clerkv1alpha1ac "github.com/clerk-operator/clerk-operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
@@ -98,6 +99,12 @@ func (u *User) Object(source Source) *Object {
 func (o *Object) Incomplete() bool {
 	user, ok := o.Apply.(*clerkv1alpha1ac.ClerkUserApplyConfiguration)
 	return ok && (user.Spec.Banned == nil || user.Spec.Deprovisioned == nil)
+}
+
+// Suspended reports whether the state says that a user holds no access: one who is banned or deprovisioned.
+func (o *Object) Suspended() bool {
+	user, ok := o.Apply.(*clerkv1alpha1ac.ClerkUserApplyConfiguration)
+	return ok && (ptr.Deref(user.Spec.Banned, false) || ptr.Deref(user.Spec.Deprovisioned, false))
 }
 
 // Completed returns the object with the flags that its state leaves out as they are stored. They are false where nothing is

@@ -48,12 +48,6 @@ func (u *User) primaryEmail() (address string, verified bool) {
 	return "", false
 }
 
-// Suspended reports whether what is read says that the user holds no access: a user who is banned or deprovisioned.
-func (u *User) Suspended() bool {
-	is := func(flag *forbidding) bool { return flag != nil && bool(*flag) }
-	return is(u.Banned) || is(u.Deprovisioned)
-}
-
 // Organization is what is read of an organization in an event or a listing.
 type Organization struct {
 	ID                    string          `json:"id"`

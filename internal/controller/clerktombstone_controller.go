@@ -72,6 +72,9 @@ func (r *ClerkTombstoneReconciler) isNeeded(ctx context.Context, tombstone *cler
 		return false, nil
 	}
 	object, err := r.mirror.Get(ctx, kind, tombstone.Spec.InstanceName, tombstone.Spec.ID)
+	if err == nil && object == nil {
+		object, err = r.mirror.GetLive(ctx, kind, tombstone.Spec.InstanceName, tombstone.Spec.ID)
+	}
 	if err != nil || object == nil {
 		return false, err
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/backfill"
@@ -43,6 +44,8 @@ type attempt struct {
 	instanceID string
 	roles      []string
 
+	// version is the instance's resource version with the last status of this attempt.
+	version string
 	// begun says that this process has begun a sync; what the status tells of one is then its own.
 	begun bool
 	// run is the sync that is going on; over says that it has ended and its outcome is not written yet.
@@ -133,8 +136,18 @@ func (a *attempt) conclude(now time.Time) error {
 	return nil
 }
 
+// isAhead says whether the cache has not seen the last status that the attempt wrote, by which what is due is told.
+func (a *attempt) isAhead(config *clerkv1alpha1.ClerkInstance) bool {
+	if a.version == "" {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(config.ResourceVersion, a.version)
+	return err == nil && order < 0
+}
+
 // written notes that what the attempt knows is in the status.
-func (a *attempt) written() {
+func (a *attempt) written(config *clerkv1alpha1.ClerkInstance) {
+	a.version = config.ResourceVersion
 	if a.over {
 		a.run, a.over = nil, false
 	}

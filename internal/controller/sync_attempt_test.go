@@ -526,13 +526,21 @@ func TestProject_answersTheRequestThatWasThereAtTheBeginning(t *testing.T) {
 
 func TestWritten_forgetsWhatIsOver(t *testing.T) {
 	g := NewWithT(t)
+	config := syncedInstance(&noon)
+	config.ResourceVersion = "41"
 	a := &attempt{run: newRun(clerkv1alpha1.SyncFull)}
-	a.written()
+	g.Expect(a.isAhead(config)).To(BeFalse(), "nothing was written yet")
+	a.written(config)
 	g.Expect(a.run).NotTo(BeNil(), "it goes on")
 	g.Expect(a.conclude(noon)).To(Succeed())
-	a.written()
+	config.ResourceVersion = "43"
+	a.written(config)
 	g.Expect(a.run).To(BeNil())
 	g.Expect(a.over).To(BeFalse())
+	for version, want := range map[string]bool{"42": true, "43": false, "44": false, "9": true, "100": false, "": false} {
+		config.ResourceVersion = version
+		g.Expect(a.isAhead(config)).To(Equal(want), version)
+	}
 }
 
 func TestUse_anotherClientOrRequestIsWorthATryAtOnce(t *testing.T) {

@@ -74,7 +74,7 @@ func (r *SyncReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		return r.finish(ctx, before, config, ctrl.Result{}, nil)
 	}
 	a := r.attemptOf(config)
-	if r.written.isAhead(config) { // what is due is told by the last status
+	if a.isAhead(config) {
 		return ctrl.Result{RequeueAfter: catchUpInterval}, nil
 	}
 	wait, err := r.advance(ctx, config, a)
@@ -90,7 +90,7 @@ func (r *SyncReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	case err != nil:
 		return ctrl.Result{}, err
 	}
-	a.written()
+	a.written(config)
 	return ctrl.Result{RequeueAfter: max(wait, time.Millisecond)}, nil
 }
 

@@ -107,7 +107,9 @@ func TestMirror_acknowledgesNothingOnACacheAlone(t *testing.T) {
 			id:       o.ID,
 			world:    func(m *mirror.Mirror) (mirror.Result, error) { return planned(t, m, organization(), plan) },
 			restored: func(m *mirror.Mirror) (mirror.Result, error) { return m.Apply(t.Context(), organization()) },
-			again:    func(m *mirror.Mirror) (mirror.Result, error) { return m.ApplyBilling(t.Context(), "default", plan) },
+			again: func(m *mirror.Mirror) (mirror.Result, error) {
+				return m.ApplyBilling(t.Context(), "default", plan, nil)
+			},
 		},
 		"no payer": {
 			id: o.ID,
@@ -117,7 +119,9 @@ func TestMirror_acknowledgesNothingOnACacheAlone(t *testing.T) {
 				return mirror.Applied, api.Delete(t.Context(), object(g, clerk.KindOrganization, o.ID))
 			},
 			restored: func(m *mirror.Mirror) (mirror.Result, error) { return m.Apply(t.Context(), organization()) },
-			again:    func(m *mirror.Mirror) (mirror.Result, error) { return m.ApplyBilling(t.Context(), "default", plan) },
+			again: func(m *mirror.Mirror) (mirror.Result, error) {
+				return m.ApplyBilling(t.Context(), "default", plan, nil)
+			},
 		},
 		"a request for a resync": {
 			id: u.ID,
@@ -163,7 +167,7 @@ func planned(t *testing.T, m *mirror.Mirror, o *clerk.Object, plan *clerk.Subscr
 	if result, err := m.Apply(t.Context(), o); err != nil {
 		return result, err
 	}
-	return m.ApplyBilling(t.Context(), "default", plan)
+	return m.ApplyBilling(t.Context(), "default", plan, nil)
 }
 
 func TestCompare_believesNoCacheThatSomethingIsStored(t *testing.T) {
@@ -263,4 +267,31 @@ func storedIn(g Gomega, instanceName, id string) *clerkv1alpha1.ClerkUser {
 	user := &clerkv1alpha1.ClerkUser{}
 	g.Expect(api.Get(context.Background(), client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, user)).To(Succeed())
 	return user
+}
+
+// A cache that has not heard of an object, or holds it as on its way out, keeps no deletion from it.
+func TestDelete_deletesWhatTheCacheDoesNotHold(t *testing.T) {
+	for name, tc := range map[string]struct{ dying, remembered bool }{
+		"not heard of": {}, "not heard of, with a tombstone": {remembered: true},
+		"on its way out": {dying: true}, "on its way out, with a tombstone": {dying: true, remembered: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, u := NewWithT(t), newUser()
+			m := mirror.New(api, api)
+			apply(g, event(g, "user.updated", u.Data(), 2))
+			g.Expect(api.Delete(t.Context(), stored(g, u.ID))).To(Succeed())
+			behind, lose := losing(t, g, u.ID)
+			lose()
+			if !tc.dying {
+				behind = mirror.New(emptyCache{api}, api)
+			}
+			if tc.remembered {
+				g.Expect(m.Delete(t.Context(), "default", u.ID, at(9))).To(Equal(mirror.Applied))
+			}
+			restored := event(g, "user.updated", u.Data(), 2).Apply
+			g.Expect(api.Apply(t.Context(), restored, client.FieldOwner(mirror.FieldOwner))).To(Succeed())
+			g.Expect(behind.Delete(t.Context(), "default", u.ID, at(9))).To(Equal(mirror.Applied))
+			g.Expect(stored(g, u.ID).DeletionTimestamp).NotTo(BeNil())
+		})
+	}
 }

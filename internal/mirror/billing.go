@@ -32,12 +32,14 @@ type payer interface {
 
 // ApplyBilling adds what an event says of a payer's plan to what is known of it. It changes spec.billing and nothing
 // else, and creates nothing. The API server does not guard the order here, as it does for Apply: what is stored is merged
-// from what was read, and is written only to exactly that.
-func (m *Mirror) ApplyBilling(ctx context.Context, instanceName string, s *clerk.Subscription) (Result, error) {
-	if dead, err := m.isDeleted(ctx, nil, instanceName, s.PayerID); err != nil || dead {
+// from what was read, and is written only to exactly that. What is listed, nil for nothing, confirms what the cache holds.
+func (m *Mirror) ApplyBilling(
+	ctx context.Context, instanceName string, s *clerk.Subscription, listed *Listed,
+) (Result, error) {
+	if dead, err := m.isDeleted(ctx, listed, instanceName, s.PayerID); err != nil || dead {
 		return Stale, err
 	}
-	return m.onLatest(ctx, s.PayerKind, instanceName, s.PayerID, func(stored Object) (Result, error) {
+	return m.onLatest(ctx, listed, s.PayerKind, instanceName, s.PayerID, func(stored Object) (Result, error) {
 		return m.mergeBilling(ctx, s, stored)
 	})
 }

@@ -66,7 +66,7 @@ func TestApplyBilling_theNewestStateOfAnItemWins(t *testing.T) {
 		{subscribed(o.ID, "b", "team", clerkv1alpha1.BillingItemActive, 50), mirror.Applied, "team", clerkv1alpha1.BillingItemActive},
 		{&clerk.Subscription{PayerKind: clerk.KindOrganization, PayerID: o.ID}, mirror.Unchanged, "team", clerkv1alpha1.BillingItemActive},
 	} {
-		result, err := m.ApplyBilling(t.Context(), "default", step.subscription)
+		result, err := m.ApplyBilling(t.Context(), "default", step.subscription, nil)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(result).To(Equal(step.want))
 		_, billing := storedBilling(g, o.ID)
@@ -81,7 +81,7 @@ func TestApplyBilling_usersHavePlansToo(t *testing.T) {
 	u := payload.User{ID: payload.NewID("user"), CreatedAt: at(0), UpdatedAt: at(1)}
 	_, err := m.Apply(t.Context(), userEvent(g, u, at(1)))
 	g.Expect(err).NotTo(HaveOccurred())
-	_, err = m.ApplyBilling(t.Context(), "default", subscribed(u.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 10))
+	_, err = m.ApplyBilling(t.Context(), "default", subscribed(u.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 10), nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(stored(g, u.ID).Spec.Billing.Plan).To(Equal("pro"))
 }
@@ -91,7 +91,7 @@ func TestApplyBilling_theOwnersOfFieldsLeaveEachOtherAlone(t *testing.T) {
 	m := mirror.New(api, api)
 	o := storedOrganization(t, g, m, 10)
 	before, _ := storedBilling(g, o.ID)
-	_, err := m.ApplyBilling(t.Context(), "default", subscribed(o.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 99))
+	_, err := m.ApplyBilling(t.Context(), "default", subscribed(o.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 99), nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	after, billing := storedBilling(g, o.ID)
 	g.Expect(after.Spec.Mirrored).To(Equal(before.Spec.Mirrored), "the version of the organization is none of billing's business")
@@ -134,7 +134,7 @@ func TestApplyBilling_writesOnceForAnEvent(t *testing.T) {
 	o := storedOrganization(t, g, m, 1)
 	writes := func(s *clerk.Subscription) int {
 		counted.writes = 0
-		_, err := m.ApplyBilling(t.Context(), "default", s)
+		_, err := m.ApplyBilling(t.Context(), "default", s, nil)
 		g.Expect(err).NotTo(HaveOccurred())
 		return counted.writes
 	}
@@ -155,7 +155,7 @@ func TestApplyBilling_replicasThatMeet(t *testing.T) {
 		running.Go(func() {
 			for i := range events {
 				id := fmt.Sprintf("item_%d_%d", replica, i)
-				_, err := mirror.New(api, api).ApplyBilling(t.Context(), "default", subscribed(o.ID, id, "pro", clerkv1alpha1.BillingItemActive, i))
+				_, err := mirror.New(api, api).ApplyBilling(t.Context(), "default", subscribed(o.ID, id, "pro", clerkv1alpha1.BillingItemActive, i), nil)
 				errs <- err
 			}
 		})
@@ -174,10 +174,10 @@ func TestApplyBilling_aCacheThatIsBehind(t *testing.T) {
 	live := mirror.New(api, api)
 	o := storedOrganization(t, g, live, 1)
 	old, _ := storedBilling(g, o.ID)
-	_, err := live.ApplyBilling(t.Context(), "default", subscribed(o.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 10))
+	_, err := live.ApplyBilling(t.Context(), "default", subscribed(o.ID, "a", "pro", clerkv1alpha1.BillingItemActive, 10), nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	behind := mirror.New(cached{Client: api, organization: old}, api)
-	_, err = behind.ApplyBilling(t.Context(), "default", subscribed(o.ID, "b", "team", clerkv1alpha1.BillingItemUpcoming, 20))
+	_, err = behind.ApplyBilling(t.Context(), "default", subscribed(o.ID, "b", "team", clerkv1alpha1.BillingItemUpcoming, 20), nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	_, billing := storedBilling(g, o.ID)
 	g.Expect(billing.Items).To(HaveLen(2))
@@ -206,7 +206,7 @@ func TestApplyBilling_whereThereIsNoPayer(t *testing.T) {
 	g := NewWithT(t)
 	m := mirror.New(api, api)
 	apply := func(instanceName, id string) (mirror.Result, error) {
-		return m.ApplyBilling(t.Context(), instanceName, subscribed(id, "a", "pro", clerkv1alpha1.BillingItemActive, 10))
+		return m.ApplyBilling(t.Context(), instanceName, subscribed(id, "a", "pro", clerkv1alpha1.BillingItemActive, 10), nil)
 	}
 	unknown := payload.NewID("org")
 	_, err := apply("default", unknown)
@@ -242,16 +242,16 @@ func TestApplyBilling_asMuchAsTheCRDHolds(t *testing.T) {
 		next := subscribed(o.ID, fmt.Sprintf("item_%d", i), "pro", clerkv1alpha1.BillingItemEnded, i)
 		all.Items = append(all.Items, next.Items...)
 	}
-	result, err := m.ApplyBilling(t.Context(), "default", all)
+	result, err := m.ApplyBilling(t.Context(), "default", all, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(result).To(Equal(mirror.Applied))
-	g.Expect(m.ApplyBilling(t.Context(), "default", all)).To(Equal(mirror.Unchanged))
+	g.Expect(m.ApplyBilling(t.Context(), "default", all, nil)).To(Equal(mirror.Unchanged))
 	_, billing := storedBilling(g, o.ID)
 	g.Expect(billing.Items).To(HaveLen(clerkv1alpha1.MaxBillingItems))
 	g.Expect(billing.Items[0].ItemID).To(Equal(fmt.Sprintf("item_%d", clerkv1alpha1.MaxBillingItems+4)))
 	// One item more takes the place of the oldest one.
 	more := subscribed(o.ID, "one_more", "team", clerkv1alpha1.BillingItemActive, 1000)
-	g.Expect(m.ApplyBilling(t.Context(), "default", more)).To(Equal(mirror.Applied))
+	g.Expect(m.ApplyBilling(t.Context(), "default", more, nil)).To(Equal(mirror.Applied))
 	_, billing = storedBilling(g, o.ID)
 	g.Expect(billing.Items).To(HaveLen(clerkv1alpha1.MaxBillingItems))
 	g.Expect(billing.Plan).To(Equal("team"))

@@ -50,7 +50,19 @@ func (m *Mirror) Compare(ctx context.Context, o *clerk.Object, listed *Listed) (
 	if confirmed, err := listed.confirms(ctx, stored); err != nil || confirmed {
 		return difference, err
 	}
-	if stored, err = m.findLive(ctx, o.Kind, o.InstanceName, o.ID); err != nil {
+	if stored, err = m.GetLive(ctx, o.Kind, o.InstanceName, o.ID); err != nil {
+		return "", err
+	}
+	return differ(o, stored)
+}
+
+// CompareCached is Compare for what the cache is good enough for.
+func (m *Mirror) CompareCached(ctx context.Context, o *clerk.Object) (Difference, error) {
+	if dead, err := Deleted(ctx, m.client, o.InstanceName, append([]string{o.ID}, o.Parents...)...); err != nil || dead {
+		return Dead, err
+	}
+	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
+	if err != nil {
 		return "", err
 	}
 	return differ(o, stored)

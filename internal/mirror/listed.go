@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
+	"github.com/clerk-operator/clerk-operator/internal/clerk"
 )
 
 // listPageSize is how many objects one request of a live list returns.
@@ -54,9 +56,14 @@ func (l *Listed) confirms(ctx context.Context, cached client.Object) (bool, erro
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.versions[kind] == nil {
-		if l.versions[kind], err = l.listVersions(ctx, kind); err != nil {
+		versions := map[types.UID]string{}
+		err := l.mirror.eachMetadata(ctx, kind, l.instanceName, func(o *metav1.PartialObjectMetadata) {
+			versions[o.UID] = o.ResourceVersion
+		})
+		if err != nil {
 			return false, err
 		}
+		l.versions[kind] = versions
 	}
 	version, found := l.versions[kind][cached.GetUID()]
 	return found && version == cached.GetResourceVersion(), nil
@@ -68,7 +75,8 @@ func (l *Listed) HasMember(ctx context.Context, userID string) (bool, error) {
 	defer l.mu.Unlock()
 	if l.members == nil {
 		members := sets.New[string]()
-		err := l.each(ctx, &clerkv1alpha1.ClerkOrganizationMembershipList{}, func(o runtime.Object) {
+		list := &clerkv1alpha1.ClerkOrganizationMembershipList{}
+		err := l.mirror.each(ctx, list, l.instanceName, func(o runtime.Object) {
 			members.Insert(o.(*clerkv1alpha1.ClerkOrganizationMembership).Spec.UserID)
 		})
 		if err != nil {
@@ -79,24 +87,11 @@ func (l *Listed) HasMember(ctx context.Context, userID string) (bool, error) {
 	return l.members.Has(userID), nil
 }
 
-// listVersions lists the metadata of a kind's objects.
-func (l *Listed) listVersions(ctx context.Context, kind schema.GroupVersionKind) (map[types.UID]string, error) {
-	list := &metav1.PartialObjectMetadataList{}
-	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-	versions := map[types.UID]string{}
-	err := l.each(ctx, list, func(o runtime.Object) {
-		object := o.(*metav1.PartialObjectMetadata)
-		versions[object.UID] = object.ResourceVersion
-	})
-	return versions, err
-}
-
-// each calls a function with each object of a kind that the instance has. Its pages are of one moment, or, if they take so
-// long that the API server has forgotten it, of one list without pages.
-func (l *Listed) each(ctx context.Context, list client.ObjectList, do func(runtime.Object)) error {
+// each calls a function with each object of a kind that an instance has, live, in pages of one moment.
+func (m *Mirror) each(ctx context.Context, list client.ObjectList, instanceName string, do func(runtime.Object)) error {
 	pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		page := list.DeepCopyObject().(client.ObjectList)
-		err := l.mirror.live.List(ctx, page, client.MatchingFields{fieldInstanceName: l.instanceName},
+		err := m.live.List(ctx, page, client.MatchingFields{fieldInstanceName: instanceName},
 			&client.ListOptions{Limit: options.Limit, Continue: options.Continue})
 		return page, err
 	})
@@ -106,7 +101,52 @@ func (l *Listed) each(ctx context.Context, list client.ObjectList, do func(runti
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("listing what is stored of instance %s: %w", l.instanceName, err)
+		return fmt.Errorf("listing what is stored of instance %s: %w", instanceName, err)
 	}
 	return nil
+}
+
+// eachMetadata is each for the metadata of the objects of a kind.
+func (m *Mirror) eachMetadata(
+	ctx context.Context, kind schema.GroupVersionKind, instanceName string, do func(*metav1.PartialObjectMetadata),
+) error {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	return m.each(ctx, list, instanceName, func(o runtime.Object) { do(o.(*metav1.PartialObjectMetadata)) })
+}
+
+// ListLive returns an instance's mirrored objects of a kind that are stored, in the order of the cache: the cached ones that
+// are listed live, and those that the cache lacks, each of which is read by name. They must not be changed.
+func (m *Mirror) ListLive(ctx context.Context, kind clerk.Kind, instanceName string) ([]Object, error) {
+	gvk, err := apiutil.GVKForObject(NewObject(kind), m.client.Scheme())
+	if err != nil {
+		return nil, fmt.Errorf("telling the kind of %s: %w", kind, err)
+	}
+	names := map[types.UID]string{}
+	if err := m.eachMetadata(ctx, gvk, instanceName, func(o *metav1.PartialObjectMetadata) { names[o.UID] = o.Name }); err != nil {
+		return nil, err
+	}
+	// The cache is read after the list, so that it lacks only what it has not heard of.
+	cached, err := m.List(ctx, kind, instanceName)
+	if err != nil {
+		return nil, err
+	}
+	stored := make([]Object, 0, len(names))
+	for _, o := range cached {
+		if _, found := names[o.GetUID()]; found {
+			stored = append(stored, o)
+			delete(names, o.GetUID())
+		}
+	}
+	for _, name := range names {
+		o := NewObject(kind)
+		err := m.live.Get(ctx, client.ObjectKey{Name: name}, o)
+		switch {
+		case err == nil:
+			stored = append(stored, o)
+		case !apierrors.IsNotFound(err):
+			return nil, fmt.Errorf("reading %s: %w", name, err)
+		}
+	}
+	return stored, nil
 }

@@ -153,7 +153,7 @@ func (m *Mirror) isStored(ctx context.Context, o *clerk.Object, cached Object) (
 	if known, err := recognize(o, cached); err != nil || !known {
 		return false, err
 	}
-	stored, err := m.findLive(ctx, o.Kind, o.InstanceName, o.ID)
+	stored, err := m.GetLive(ctx, o.Kind, o.InstanceName, o.ID)
 	if err != nil || stored == nil {
 		return false, err
 	}
@@ -179,7 +179,7 @@ func recognize(o *clerk.Object, stored Object) (bool, error) {
 func (m *Mirror) ApplyIfMissing(ctx context.Context, o *clerk.Object) (Result, error) {
 	stored, err := m.Get(ctx, o.Kind, o.InstanceName, o.ID)
 	if err == nil && stored != nil {
-		stored, err = m.findLive(ctx, o.Kind, o.InstanceName, o.ID)
+		stored, err = m.GetLive(ctx, o.Kind, o.InstanceName, o.ID)
 	}
 	switch {
 	case err != nil:
@@ -198,7 +198,7 @@ func (m *Mirror) HasMembership(ctx context.Context, instanceName, userID string)
 // IsMember reports whether a user, or a membership of the user, is stored: a live read of the one and a live list of the
 // others.
 func (m *Mirror) IsMember(ctx context.Context, instanceName, userID string) (bool, error) {
-	user, err := m.findLive(ctx, clerk.KindUser, instanceName, userID)
+	user, err := m.GetLive(ctx, clerk.KindUser, instanceName, userID)
 	if err != nil || user != nil {
 		return user != nil, err
 	}
@@ -207,13 +207,12 @@ func (m *Mirror) IsMember(ctx context.Context, instanceName, userID string) (boo
 
 func hasMembership(ctx context.Context, reader client.Reader, instanceName, userID string) (bool, error) {
 	var memberships clerkv1alpha1.ClerkOrganizationMembershipList
-	err := reader.List(ctx, &memberships, client.MatchingFields{fieldUserID: userID}, client.UnsafeDisableDeepCopy)
+	err := reader.List(ctx, &memberships, client.Limit(1), client.UnsafeDisableDeepCopy,
+		client.MatchingFields{fieldUserID: userID, fieldInstanceName: instanceName})
 	if err != nil {
 		return false, fmt.Errorf("listing the memberships of %s: %w", userID, err)
 	}
-	return slices.ContainsFunc(memberships.Items, func(membership clerkv1alpha1.ClerkOrganizationMembership) bool {
-		return membership.Spec.InstanceName == instanceName
-	}), nil
+	return len(memberships.Items) > 0, nil
 }
 
 // Get returns the object that has the name of an instance's ID, as far as the cache knows; nil when there is none.
@@ -286,16 +285,22 @@ func (m *Mirror) Delete(ctx context.Context, instanceName, id string, at time.Ti
 	if err != nil {
 		return "", err
 	}
-	var object Object
-	var refusal error
-	if known {
-		// One that the cache has not heard of goes with the tombstone.
-		object, err = m.Get(ctx, kind, instanceName, id)
-	} else {
-		object, refusal, err = m.bury(ctx, kind, instanceName, id, at)
+	object, err := m.find(ctx, kind, instanceName, id)
+	if err != nil {
+		return "", err
 	}
-	living := object != nil && object.GetClerkID() == id && object.GetDeletionTimestamp().IsZero()
-	if err == nil && living {
+	if object != nil && object.GetClerkID() != id {
+		// It is another's, and so is what would be remembered under its name.
+		return "", nameTaken(id)
+	}
+	var refusal error
+	if !known {
+		if refusal, err = m.bury(ctx, instanceName, id, at); err != nil {
+			return "", err
+		}
+	}
+	living := object != nil && object.GetDeletionTimestamp().IsZero()
+	if living {
 		err = DeleteObject(ctx, m.client, object)
 	}
 	switch {
@@ -313,8 +318,18 @@ func nameTaken(id string) error {
 	return &RefusedError{Reason: ReasonNameTaken, cause: fmt.Errorf("an ID that differs from %s in case only has its name", id)}
 }
 
-// findLive returns the object that has the name of an instance's ID, read live; nil when there is none.
-func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
+// find returns the object that has the name of an instance's ID, nil when there is none. That it is another ID's, is on its way
+// out or is not there is read live.
+func (m *Mirror) find(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
+	object, err := m.Get(ctx, kind, instanceName, id)
+	if err != nil || object != nil && object.GetClerkID() == id && object.GetDeletionTimestamp().IsZero() {
+		return object, err
+	}
+	return m.GetLive(ctx, kind, instanceName, id)
+}
+
+// GetLive is Get without the cache.
+func (m *Mirror) GetLive(ctx context.Context, kind clerk.Kind, instanceName, id string) (Object, error) {
 	object := NewObject(kind)
 	err := m.live.Get(ctx, client.ObjectKey{Name: clerk.ObjectName(instanceName, id)}, object)
 	if apierrors.IsNotFound(err) {
@@ -326,23 +341,9 @@ func (m *Mirror) findLive(ctx context.Context, kind clerk.Kind, instanceName, id
 	return object, nil
 }
 
-// bury writes the tombstone, and returns the object that must go now; nil when there is none. That an ID which differs in
-// case only has a tombstone of the name is a refusal and not an error: the object must go all the same.
-func (m *Mirror) bury(
-	ctx context.Context, kind clerk.Kind, instanceName, id string, at time.Time,
-) (object Object, refusal, err error) {
-	if object, err = m.Get(ctx, kind, instanceName, id); err != nil {
-		return nil, nil, err
-	}
-	if object == nil || object.GetClerkID() != id {
-		if object, err = m.findLive(ctx, kind, instanceName, id); err != nil {
-			return nil, nil, err
-		}
-	}
-	if object != nil && object.GetClerkID() != id {
-		// It is another's, and so is what would be remembered under its name.
-		return nil, nil, nameTaken(id)
-	}
+// bury writes the tombstone. That an ID which differs in case only has a tombstone of the name is a refusal and not an
+// error: the object must go all the same.
+func (m *Mirror) bury(ctx context.Context, instanceName, id string, at time.Time) (refusal, err error) {
 	tombstone := clerkv1alpha1ac.ClerkTombstone(clerk.ObjectName(instanceName, id)).
 		WithLabels(map[string]string{
 			clerkv1alpha1.LabelManagedBy: clerkv1alpha1.ManagedBy,
@@ -354,12 +355,12 @@ func (m *Mirror) bury(
 			WithDeletedAt(clerkv1alpha1.NewTimestamp(at)))
 	err = m.client.Apply(ctx, tombstone, client.FieldOwner(FieldOwner), client.ForceOwnership)
 	if refusesState(err) {
-		return object, &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
+		return &RefusedError{Reason: ReasonNameTaken, cause: err}, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
+		return nil, fmt.Errorf("writing the tombstone of %s: %w", id, err)
 	}
-	return object, nil, nil
+	return nil, nil
 }
 
 // DeleteObject deletes exactly the object that was read: one that took its name in the meantime is another.

@@ -5,6 +5,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,20 +28,35 @@ var conflictBackoff = wait.Backoff{Steps: 12, Duration: 2 * time.Millisecond, Fa
 const noVersion = "1"
 
 // onLatest makes a write that rests on what is stored, nil for nothing. What the cache holds will do where it comes to a write,
-// which is a conflict if another version is stored; anything else is decided on what is stored.
+// which is a conflict if another version is stored. Anything else is decided on what is stored, unless that is listed just so.
 func (m *Mirror) onLatest(
-	ctx context.Context, kind clerk.Kind, instanceName, id string, write func(stored Object) (Result, error),
+	ctx context.Context, listed *Listed, kind clerk.Kind, instanceName, id string,
+	write func(stored Object) (Result, error),
 ) (Result, error) {
 	cached, err := m.Get(ctx, kind, instanceName, id)
 	if err != nil {
 		return "", err
 	}
 	if cached != nil {
-		if result, err := write(cached); err == nil && result == Applied {
-			return Applied, nil
+		result, err := write(cached)
+		if err == nil && result == Applied || err != nil && !isDecision(err) {
+			return result, err
+		}
+		confirmed, unlisted := listed.confirms(ctx, cached)
+		if unlisted != nil {
+			return "", unlisted
+		}
+		if confirmed && !apierrors.IsConflict(err) {
+			return result, err
 		}
 	}
 	return m.onStored(ctx, kind, instanceName, id, write)
+}
+
+// isDecision reports whether an error says something of what is stored, and not that it could not be read or written.
+func isDecision(err error) bool {
+	refused := new(RefusedError)
+	return errors.As(err, &refused) || errors.Is(err, ErrNoPayer) || apierrors.IsConflict(err)
 }
 
 // onStored makes a write that rests on what is stored, nil for nothing, and makes it again on what is stored by then as long
@@ -50,7 +66,7 @@ func (m *Mirror) onStored(
 ) (Result, error) {
 	var result Result
 	err := retry.RetryOnConflict(conflictBackoff, func() error {
-		stored, err := m.findLive(ctx, kind, instanceName, id)
+		stored, err := m.GetLive(ctx, kind, instanceName, id)
 		if err != nil {
 			return err
 		}
@@ -130,7 +146,7 @@ func (m *Mirror) RequestResync(ctx context.Context, instanceName, id string, eve
 	if dead, err := m.isDeleted(ctx, nil, instanceName, id); err != nil || dead {
 		return Stale, err
 	}
-	return m.onLatest(ctx, kind, instanceName, id, func(stored Object) (Result, error) {
+	return m.onLatest(ctx, nil, kind, instanceName, id, func(stored Object) (Result, error) {
 		return m.annotate(ctx, id, stored, clerk.ResyncRequest(eventTime))
 	})
 }

@@ -330,7 +330,7 @@ func (h *Handler) store(
 func (h *Handler) storeBilling(
 	ctx context.Context, config *clerkv1alpha1.ClerkInstance, received delivery, event *clerk.Event,
 ) (string, error) {
-	result, err := h.mirror.ApplyBilling(ctx, config.Name, event.Subscription)
+	result, err := h.mirror.ApplyBilling(ctx, config.Name, event.Subscription, nil)
 	if invalid := event.Subscription.Invalid; err == nil && result != mirror.Stale && len(invalid) > 0 {
 		logr.FromContextOrDiscard(ctx).Info("Left out items of a subscription that cannot be used", "items", len(invalid))
 		h.failed(config.Name, received, event.Type, clerk.KindSubscriptionItem, invalid)
@@ -419,7 +419,7 @@ func (h *Handler) isWanted(
 		return mirrored != nil, err
 	}
 	member, err := h.mirror.HasMembership(ctx, config.Name, userID)
-	if err != nil || member || event.User == nil || !event.User.Suspended() {
+	if err != nil || member || event.User == nil || !event.Object(clerk.Source{InstanceName: config.Name}).Suspended() {
 		return member, err
 	}
 	return h.mirror.IsMember(ctx, config.Name, userID)

@@ -37,7 +37,8 @@ func (r *reader) Get(ctx context.Context, key client.ObjectKey, o client.Object,
 	return r.detector.compare(kind, before, o)
 }
 
-// List reads objects. A list of the latest state is never older than what was seen before it was asked for.
+// List reads objects. A list of the latest state is never older than what was seen before it was asked for; that it is has to
+// be confirmed by another one.
 func (r *reader) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
 	kind, err := apiutil.GVKForObject(list, r.detector.scheme)
 	if err != nil {
@@ -52,8 +53,8 @@ func (r *reader) List(ctx context.Context, list client.ObjectList, options ...cl
 	if err := r.Reader.List(ctx, list, options...); err != nil {
 		return err
 	}
-	if err := r.detector.compareVersions(kind, before, list.GetResourceVersion()); err != nil {
-		return err
+	if isOlder(list.GetResourceVersion(), before) {
+		r.detector.suspect()
 	}
 	r.detector.seeVersion(kind, list.GetResourceVersion())
 	return nil

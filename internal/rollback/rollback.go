@@ -30,9 +30,21 @@ import (
 // ErrRolledBack says that the API server has older data than it had.
 var ErrRolledBack = errors.New("the API server's data is older than before, as after a restore of etcd")
 
+// Intervals say how long the detector waits.
+type Intervals struct {
+	// Check is how often the API server is asked when there is no reason to suspect anything.
+	Check time.Duration
+	// Confirm is how long after an answer that is too old it is asked once more.
+	Confirm time.Duration
+}
+
+// DefaultIntervals returns the intervals of a manager. Where the API server's store is an SQL database, one of several
+// API servers may learn up to a second later than the others that there is something newer.
+func DefaultIntervals() Intervals {
+	return Intervals{Check: 15 * time.Second, Confirm: 3 * time.Second}
+}
+
 const (
-	// Interval is how often the API server is asked when there is no reason to suspect anything.
-	Interval = 15 * time.Second
 	// retryInterval is how soon it is asked again after it did not answer, and the least time between two questions.
 	retryInterval = time.Second
 	// checkTimeout bounds one question.
@@ -43,12 +55,12 @@ const (
 // a higher one at any time, and a lower one never: not of a list that shows the latest state, and not of an object that has
 // the same UID.
 type Detector struct {
-	scheme   *runtime.Scheme
-	kinds    map[schema.GroupVersionKind]client.Object
-	interval time.Duration
-	log      logr.Logger
+	scheme    *runtime.Scheme
+	kinds     map[schema.GroupVersionKind]client.Object
+	intervals Intervals
+	log       logr.Logger
 
-	// live is the checked reader of the API server.
+	// live reads the API server.
 	live client.Reader
 	// suspected has a capacity of one, so that nothing waits to say that a question is due.
 	suspected chan struct{}
@@ -61,11 +73,10 @@ type Detector struct {
 	newest map[schema.GroupVersionKind]string
 }
 
-// New returns a detector for the kinds of some objects, which are CRDs' and are cached. It asks the API server as often as the
-// interval says.
-func New(scheme *runtime.Scheme, interval time.Duration, log logr.Logger, objects ...client.Object) (*Detector, error) {
+// New returns a detector for the kinds of some objects, which are CRDs' and are cached.
+func New(scheme *runtime.Scheme, intervals Intervals, log logr.Logger, objects ...client.Object) (*Detector, error) {
 	d := &Detector{
-		scheme: scheme, kinds: map[schema.GroupVersionKind]client.Object{}, interval: interval, log: log,
+		scheme: scheme, kinds: map[schema.GroupVersionKind]client.Object{}, intervals: intervals, log: log,
 		suspected: make(chan struct{}, 1), noticed: make(chan struct{}), newest: map[schema.GroupVersionKind]string{},
 	}
 	for _, object := range objects {
@@ -89,8 +100,8 @@ func (d *Detector) Watch(ctx context.Context, cached cache.Cache, live client.Re
 			return nil, fmt.Errorf("following the cache of %s: %w", kind.Kind, err)
 		}
 	}
-	d.live = &reader{Reader: live, cached: cached, detector: d}
-	return d.live, nil
+	d.live = live
+	return &reader{Reader: live, cached: cached, detector: d}, nil
 }
 
 // handler notes the versions of a kind's objects. An object that becomes an older one was restored: the informer has listed
@@ -112,7 +123,7 @@ func (d *Detector) NeedLeaderElection() bool { return false }
 
 // Start asks the API server until the context ends, and returns ErrRolledBack when a rollback is noticed.
 func (d *Detector) Start(ctx context.Context) error {
-	timer := time.NewTimer(d.interval)
+	timer := time.NewTimer(d.intervals.Check)
 	defer timer.Stop()
 	pace := rate.NewLimiter(rate.Every(retryInterval), 1)
 	for {
@@ -124,11 +135,14 @@ func (d *Detector) Start(ctx context.Context) error {
 		case <-d.suspected:
 		case <-timer.C:
 		}
+		if d.Check(nil) != nil {
+			return ErrRolledBack
+		}
 		if pace.Wait(ctx) != nil {
 			return nil
 		}
-		pause := d.interval
-		if err := d.check(ctx); err != nil {
+		pause := d.intervals.Check
+		if err := d.check(ctx); err != nil && !errors.Is(err, ErrRolledBack) {
 			d.log.V(1).Info("Could not ask the API server how new its data is", "reason", err.Error())
 			pause = min(pause, retryInterval)
 		}
@@ -146,21 +160,42 @@ func (d *Detector) Check(*http.Request) error {
 	}
 }
 
-// check lists one object, of the kind of which the newest version was seen: where all kinds have one history, that is the
-// one that tells most. A kind whose CRD is gone tells nothing.
+// check asks for the latest version of the kind of which the newest one was seen: where all kinds have one history, that is
+// the one that tells most. A kind whose CRD is gone tells nothing.
 func (d *Detector) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
 	for _, kind := range d.byVersion() {
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-		err := d.live.List(ctx, list, client.Limit(1))
+		seen := d.seen(kind)
+		latest, err := d.latest(ctx, kind)
 		if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 			continue
 		}
-		return err
+		if err != nil || !isOlder(latest, seen) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(d.intervals.Confirm):
+		}
+		if latest, err = d.latest(ctx, kind); err != nil {
+			return err
+		}
+		return d.compareVersions(kind, seen, latest)
 	}
 	return nil
+}
+
+// latest lists one object of a kind and returns the version of the list.
+func (d *Detector) latest(ctx context.Context, kind schema.GroupVersionKind) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	if err := d.live.List(ctx, list, client.Limit(1)); err != nil {
+		return "", err
+	}
+	d.seeVersion(kind, list.GetResourceVersion())
+	return list.GetResourceVersion(), nil
 }
 
 // byVersion returns the kinds, the one with the newest version first.
@@ -179,7 +214,7 @@ func (d *Detector) byVersion() []schema.GroupVersionKind {
 	return kinds
 }
 
-// suspect says that a question is due, since a connection or a watch has ended.
+// suspect says that a question is due, since a connection or a watch has ended or a list is older than what was seen.
 func (d *Detector) suspect() {
 	select {
 	case d.suspected <- struct{}{}:

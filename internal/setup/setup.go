@@ -60,7 +60,7 @@ func Manager(
 	config.QPS = -1
 	// What a watch saves on the wire within a cluster it costs twice in CPU time, here and in the API server.
 	config.DisableCompression = true
-	detector, err := rollback.New(Scheme(), rollback.Interval, ctrl.Log.WithName("rollback"), crdObjects()...)
+	detector, err := rollback.New(Scheme(), rollback.DefaultIntervals(), ctrl.Log.WithName("rollback"), crdObjects()...)
 	if err != nil {
 		return nil, nil, err
 	}
