@@ -44,9 +44,9 @@ func run(ctx context.Context, o *options.Options) error {
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)
 	}
-	mgr, _, err := setup.Manager(ctx, config, o, metrics.Registry)
+	mgr, server, err := setup.Manager(ctx, config, o, metrics.Registry)
 	if err != nil {
 		return err
 	}
-	return mgr.Start(ctx)
+	return setup.Run(ctx, mgr, server)
 }

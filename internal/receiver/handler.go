@@ -38,14 +38,21 @@ type Handler struct {
 	log       logr.Logger
 	metrics   *metrics
 
-	bodies   *bodies
-	slots    *slots
-	draining atomic.Bool
+	bodies *bodies
+	slots  *slots
+	phase  atomic.Int32
 	// verifying holds as many as there are processors: more would only need more memory.
 	verifying chan struct{}
 	// Strangers and outages must not fill the log: each of these says so once in a while.
 	sayUnverified, sayCut, sayNotConfigured, sayUnavailable rate.Sometimes
 }
+
+// The phases of a handler. Only one that is serving reads anything of a delivery.
+const (
+	serving int32 = iota
+	starting
+	draining
+)
 
 // NewHandler returns a handler that registers its metrics in registry.
 func NewHandler(
@@ -187,7 +194,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 		return outcome{code: http.StatusNotFound, result: resultNotFound}
 	case r.Method != http.MethodPost:
 		return outcome{code: http.StatusMethodNotAllowed, result: resultNotPost}
-	case h.draining.Load():
+	case h.phase.Load() != serving:
 		return outcome{code: http.StatusServiceUnavailable, result: resultUnavailable}
 	}
 	config, err := h.instances.Get(r.Context(), name)

@@ -11,7 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
@@ -20,76 +20,85 @@ import (
 	"github.com/clerk-operator/clerk-operator/internal/httpserver"
 )
 
-// Server serves a handler for as long as the manager runs. The manager starts it when the caches are synced and stops
-// it before them, since it is neither a manager.Server nor in need of being the leader.
+// Server serves a handler from Listen on. The manager starts it when the caches are synced and stops it before them, since
+// it is neither a manager.Server nor in need of being the leader.
 type Server struct {
-	handler *Handler
-	server  *httpserver.Server
-	address string
-	certDir string
-	log     logr.Logger
+	handler  *Handler
+	server   *httpserver.Server
+	listener net.Listener
+	log      logr.Logger
 
-	listener atomic.Pointer[net.Listener]
+	// served receives why the server does not accept connections any more.
+	served chan error
+	drain  func() error
 }
 
-// NewServer returns a server on an address (host:port). With a certDir, which holds tls.crt and tls.key, it speaks
-// HTTPS and takes up a changed certificate without a restart.
-func NewServer(
-	handler *Handler, limits Limits, address, certDir string, log logr.Logger, metrics *httpserver.Metrics,
-) *Server {
-	server := httpserver.New(httpserver.Options{
+// Listen returns a server that takes its address (host:port) at once. Until it is started, it answers every delivery with
+// 503, since the handler cannot read anything before the caches are synced. With a certDir, which holds tls.crt and tls.key,
+// it speaks HTTPS and reloads a changed certificate without a restart. When ctx ends, the server drains, started or not.
+func Listen(
+	ctx context.Context, handler *Handler, limits Limits, address, certDir string, log logr.Logger, metrics *httpserver.Metrics,
+) (*Server, error) {
+	s := &Server{handler: handler, log: log, served: make(chan error, 1), server: httpserver.New(httpserver.Options{
 		Name: "webhooks", Handler: handler, MaxConnections: limits.Connections, Metrics: metrics, Log: log,
-	})
-	return &Server{handler: handler, server: server, address: address, certDir: certDir, log: log}
+	})}
+	secure, err := s.tls(ctx, certDir)
+	if err != nil {
+		return nil, err
+	}
+	if s.listener, err = s.server.Listen(ctx, address, secure); err != nil {
+		return nil, fmt.Errorf("serving webhooks: %w", err)
+	}
+	handler.phase.Store(starting)
+	s.drain = sync.OnceValue(func() error { return s.shutDown(context.WithoutCancel(ctx)) })
+	go func() { s.served <- s.server.Serve(s.listener) }()
+	// A manager that ends before its caches are synced need not have started the server. Start and Drain return the error.
+	context.AfterFunc(ctx, func() { _ = s.drain() })
+	return s, nil
 }
 
 // NeedLeaderElection says that every replica receives.
 func (s *Server) NeedLeaderElection() bool { return false }
 
-// Addr returns the address that the server listens on, nil while it does not.
-func (s *Server) Addr() net.Addr {
-	if listener := s.listener.Load(); listener != nil {
-		return (*listener).Addr()
-	}
-	return nil
-}
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Check is a readiness check: nil while deliveries are accepted.
 func (s *Server) Check(*http.Request) error {
-	switch {
-	case s.Addr() == nil:
-		return errors.New("the receiver does not listen yet")
-	case s.handler.draining.Load():
+	switch s.handler.phase.Load() {
+	case starting:
+		return errors.New("the receiver waits for the caches")
+	case draining:
 		return errors.New("the receiver is shutting down")
 	}
 	return nil
 }
 
-// Start listens until the context ends. It then lets deliveries in flight finish, for at most DrainTimeout, and returns
-// when they have.
+// Start accepts deliveries until the context ends, and then drains the server.
 func (s *Server) Start(ctx context.Context) error {
-	secure, err := s.tls(ctx)
-	if err != nil {
-		return err
+	if s.handler.phase.CompareAndSwap(starting, serving) {
+		s.log.Info("Receiving webhooks", "address", s.Addr().String(), "path", clerkv1alpha1.WebhookPath)
 	}
-	listener, err := s.server.Listen(ctx, s.address, secure)
-	if err != nil {
-		return fmt.Errorf("serving webhooks: %w", err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.server.Serve(listener) }()
-	s.listener.Store(&listener)
-	s.log.Info("Receiving webhooks", "address", listener.Addr().String(), "path", clerkv1alpha1.WebhookPath)
 	select {
-	case err := <-served:
-		return fmt.Errorf("serving webhooks: %w", err)
+	case err := <-s.served:
+		if !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving webhooks: %w", err)
+		}
 	case <-ctx.Done():
 	}
-	s.handler.draining.Store(true)
+	return s.Drain()
+}
+
+// Drain ends the server: it accepts nothing new, lets deliveries in flight finish, for at most DrainTimeout, and returns when
+// they have.
+func (s *Server) Drain() error { return s.drain() }
+
+func (s *Server) shutDown(ctx context.Context) error {
+	s.handler.phase.Store(draining)
 	s.log.Info("Draining webhooks")
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
+	bounded, cancel := context.WithTimeout(ctx, DrainTimeout)
 	defer cancel()
-	err = s.server.Shutdown(draining)
+	err := s.server.Shutdown(bounded)
 	s.handler.report.flushLast(ctx)
 	if err != nil {
 		return fmt.Errorf("draining webhooks: %w", err)
@@ -98,11 +107,11 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 // tls returns the configuration of HTTPS, nil for HTTP.
-func (s *Server) tls(ctx context.Context) (*tls.Config, error) {
-	if s.certDir == "" {
+func (s *Server) tls(ctx context.Context, certDir string) (*tls.Config, error) {
+	if certDir == "" {
 		return nil, nil
 	}
-	watcher, err := certwatcher.New(filepath.Join(s.certDir, "tls.crt"), filepath.Join(s.certDir, "tls.key"))
+	watcher, err := certwatcher.New(filepath.Join(certDir, "tls.crt"), filepath.Join(certDir, "tls.key"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the receiver's certificate: %w", err)
 	}

@@ -6,6 +6,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,7 +52,8 @@ func Scheme() *runtime.Scheme {
 	return scheme
 }
 
-// Manager returns a manager with the receiver, the reconcilers and the health checks, and the receiver's server.
+// Manager returns a manager with the receiver, the reconcilers and the health checks, and the receiver's server, which
+// listens from now on until ctx ends.
 func Manager(
 	ctx context.Context, config *rest.Config, o *options.Options, registry prometheus.Registerer,
 ) (ctrl.Manager, *receiver.Server, error) {
@@ -76,7 +78,7 @@ func Manager(
 	instances := instance.NewResolver(mgr.GetClient(), o.Namespace, o.WebhookSecret)
 	m := mirror.New(mgr.GetClient(), live)
 	connections := httpserver.NewMetrics(registry)
-	server, err := addReceiver(mgr, o, instances, m, registry, connections)
+	server, err := addReceiver(ctx, mgr, o, instances, m, registry, connections)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -114,6 +116,13 @@ func addDetector(ctx context.Context, mgr ctrl.Manager, detector *rollback.Detec
 		return nil, fmt.Errorf("adding the detector of rollbacks: %w", err)
 	}
 	return live, nil
+}
+
+// Run runs a manager until ctx ends or something ends the manager, and then waits until the receiver has finished what is in
+// flight. A manager that loses its lease does not wait for that itself.
+func Run(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) error {
+	err := mgr.Start(ctx)
+	return errors.Join(err, server.Drain())
 }
 
 // addProber adds the prober of the admission policies.
@@ -201,13 +210,16 @@ func addServers(
 
 // addReceiver adds the receiver, and the caches that it reads: a replica that is not the leader needs them, too.
 func addReceiver(
-	mgr ctrl.Manager, o *options.Options, instances *instance.Resolver, m *mirror.Mirror, registry prometheus.Registerer,
+	ctx context.Context, mgr ctrl.Manager, o *options.Options, instances *instance.Resolver, m *mirror.Mirror, registry prometheus.Registerer,
 	connections *httpserver.Metrics,
 ) (*receiver.Server, error) {
 	log := mgr.GetLogger().WithName("receiver")
 	report := receiver.NewReport(mgr.GetClient(), log)
 	handler := receiver.NewHandler(instances, m, report, o.ReceiverLimits, clock.RealClock{}, log, registry)
-	server := receiver.NewServer(handler, o.ReceiverLimits, o.ReceiverBindAddress, o.ReceiverCertDir, log, connections)
+	server, err := receiver.Listen(ctx, handler, o.ReceiverLimits, o.ReceiverBindAddress, o.ReceiverCertDir, log, connections)
+	if err != nil {
+		return nil, err
+	}
 	if err := mgr.Add(report); err != nil {
 		return nil, fmt.Errorf("adding the report: %w", err)
 	}
