@@ -11,35 +11,33 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/discovery"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 	"github.com/clerk-operator/clerk-operator/internal/receiver"
 )
 
-// discoveryInterval is how often the API server is asked what it serves, however often readiness is.
-const discoveryInterval = 10 * time.Second
-
-// discoveryTimeout is how long it has for the answer.
-const discoveryTimeout = 10 * time.Second
+const (
+	// discoveryInterval is how often the API server is asked what it serves, however often readiness is.
+	discoveryInterval = 10 * time.Second
+	// discoveryRetryInterval is how often while the last response was an error, so that the end of an outage is seen soon.
+	discoveryRetryInterval = time.Second
+	// discoveryTimeout is how long the API server has for the response.
+	discoveryTimeout = 5 * time.Second
+)
 
 // readyChecks make the manager ready only when it can do its work: the caches are synced, the CRDs are served and the
-// receiver listens.
+// receiver accepts deliveries. They add every cache: one that is added later, while the API server is away, would end the
+// manager after the two minutes that a controller waits for it.
 func readyChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) (map[string]healthz.Checker, error) {
-	received := []client.Object{
-		&clerkv1alpha1.ClerkInstance{}, &clerkv1alpha1.ClerkTombstone{}, &clerkv1alpha1.ClerkUser{},
-		&clerkv1alpha1.ClerkOrganization{}, &clerkv1alpha1.ClerkOrganizationMembership{}, &corev1.Secret{},
-	}
-	synced := make([]func() bool, 0, len(received))
-	for _, object := range received {
-		informer, err := mgr.GetCache().GetInformer(ctx, object)
+	synced := make([]func() bool, 0, len(cached))
+	for _, kind := range cached {
+		informer, err := mgr.GetCache().GetInformer(ctx, kind.object)
 		if err != nil {
-			return nil, fmt.Errorf("adding the cache of %T: %w", object, err)
+			return nil, fmt.Errorf("adding the cache of %T: %w", kind.object, err)
 		}
 		synced = append(synced, informer.HasSynced)
 	}
@@ -89,12 +87,20 @@ func newServedCheck(mgr ctrl.Manager) (*servedCheck, error) {
 func (c *servedCheck) check(*http.Request) error {
 	if c.asking.TryLock() {
 		defer c.asking.Unlock()
-		if time.Since(c.asked) >= discoveryInterval {
+		interval := discoveryInterval
+		if c.known() != nil {
+			interval = discoveryRetryInterval
+		}
+		if time.Since(c.asked) >= interval {
 			err := c.ask()
 			c.asked = time.Now()
 			c.set(err)
 		}
 	}
+	return c.known()
+}
+
+func (c *servedCheck) known() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last

@@ -53,7 +53,7 @@ func Scheme() *runtime.Scheme {
 }
 
 // Manager returns a manager with the receiver, the reconcilers and the health checks, and the receiver's server, which
-// listens from now on until ctx ends.
+// listens from now on until ctx ends. It does not need the API server.
 func Manager(
 	ctx context.Context, config *rest.Config, o *options.Options, registry prometheus.Registerer,
 ) (ctrl.Manager, *receiver.Server, error) {
@@ -67,7 +67,7 @@ func Manager(
 		return nil, nil, err
 	}
 	config.Wrap(detector.Wrap)
-	mgr, err := ctrl.NewManager(config, managerOptions(o))
+	mgr, err := ctrl.NewManager(config, managerOptions(ctx, o))
 	if err != nil {
 		return nil, nil, fmt.Errorf("building the manager: %w", err)
 	}
@@ -138,10 +138,12 @@ func addProber(mgr ctrl.Manager, o *options.Options, registry prometheus.Registe
 	return prober, nil
 }
 
-func managerOptions(o *options.Options) ctrl.Options {
+func managerOptions(ctx context.Context, o *options.Options) ctrl.Options {
 	return ctrl.Options{
-		Scheme: Scheme(),
-		Cache:  cacheOptions(o.Namespace),
+		Scheme:         Scheme(),
+		MapperProvider: newMapper,
+		Cache:          cacheOptions(o.Namespace),
+		NewCache:       newCache(ctx, ctrl.Log.WithName("cache")),
 		// The manager's own ports are served by addServers.
 		Metrics:                 metricsserver.Options{BindAddress: off},
 		HealthProbeBindAddress:  off,
