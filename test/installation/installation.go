@@ -149,19 +149,40 @@ type ManagerOptions struct {
 	Env []string
 }
 
+func (o ManagerOptions) name() string { return cmp.Or(o.Name, "manager") }
+
 // StartManager runs bin/manager under its service account and waits until it is ready.
 func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Manager, error) {
-	if o.Name == "" {
-		o.Name = "manager"
+	if err := i.WriteCredentials(ctx, o); err != nil {
+		return nil, err
 	}
-	config, err := i.ControlPlane.ServiceAccountConfig(ctx, i.Namespace, i.ServiceAccount)
+	m, err := i.RunManager(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig := filepath.Join(i.ControlPlane.Dir(), o.Name+".kubeconfig")
-	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
+	if err := m.WaitReady(ctx); err != nil {
+		_ = m.Process.Kill()
 		return nil, err
 	}
+	return m, nil
+}
+
+// WriteCredentials writes the service account's credentials for a manager, which takes an API server that runs.
+func (i *Installation) WriteCredentials(ctx context.Context, o ManagerOptions) error {
+	config, err := i.ControlPlane.ServiceAccountConfig(ctx, i.Namespace, i.ServiceAccount)
+	if err != nil {
+		return err
+	}
+	return controlplane.WriteKubeconfig(i.kubeconfig(o), config)
+}
+
+func (i *Installation) kubeconfig(o ManagerOptions) string {
+	return filepath.Join(i.ControlPlane.Dir(), o.name()+".kubeconfig")
+}
+
+// RunManager runs bin/manager with the credentials that were written for it, and does not wait until it is ready.
+func (i *Installation) RunManager(ctx context.Context, o ManagerOptions) (*Manager, error) {
+	var err error
 	if o.ReceiverAddress == "" {
 		if o.ReceiverAddress, err = freeAddress(ctx); err != nil {
 			return nil, err
@@ -178,7 +199,7 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 		}
 	}
 	args := append([]string{
-		"--kubeconfig=" + kubeconfig, "--namespace=" + i.Namespace, "--metrics-bind-address=" + metrics,
+		"--kubeconfig=" + i.kubeconfig(o), "--namespace=" + i.Namespace, "--metrics-bind-address=" + metrics,
 		"--receiver-bind-address=" + o.ReceiverAddress, "--health-probe-bind-address=" + health,
 	}, o.Args...)
 	m := &Manager{URL: "http://" + o.ReceiverAddress, Health: "http://" + health}
@@ -186,7 +207,7 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 		// The process must outlive the call, whose context may be one step's.
 		cmd := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(i.root, "bin", "manager"), args...)
 		cmd.Env = append(os.Environ(), o.Env...)
-		return controlplane.StartProcess(o.Name, cmd, filepath.Join(i.ControlPlane.Dir(), "logs", o.Name+".log"))
+		return controlplane.StartProcess(o.name(), cmd, filepath.Join(i.ControlPlane.Dir(), "logs", o.name()+".log"))
 	}
 	if m.Process, err = m.start(); err != nil {
 		return nil, err
@@ -194,17 +215,14 @@ func (i *Installation) StartManager(ctx context.Context, o ManagerOptions) (*Man
 	if o.Metrics {
 		m.Metrics = "https://" + metrics
 	}
-	if err := m.waitReady(ctx); err != nil {
-		_ = m.Process.Kill()
-		return nil, fmt.Errorf("%w\n%s", err, m.Process.LogTail(20))
-	}
 	return m, nil
 }
 
 // Stop ends the manager as a pod's end does.
 func (m *Manager) Stop() error { return m.Process.Stop(stopGrace) }
 
-func (m *Manager) waitReady(ctx context.Context) error {
+// WaitReady waits until the manager is ready, for a minute at most. Its error shows the end of the log.
+func (m *Manager) WaitReady(ctx context.Context) error {
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-m.Process.Exited():
@@ -214,14 +232,19 @@ func (m *Manager) waitReady(ctx context.Context) error {
 		return m.Ready(ctx), nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the manager to be ready: %w", err)
+		return fmt.Errorf("waiting for the manager to be ready: %w\n%s", err, m.Process.LogTail(20))
 	}
 	return nil
 }
 
-// Ready says whether the manager's readiness check passes.
-func (m *Manager) Ready(ctx context.Context) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.Health+"/readyz", http.NoBody)
+// Ready reports whether the manager's readiness check passes.
+func (m *Manager) Ready(ctx context.Context) bool { return m.ok(ctx, "/readyz") }
+
+// Alive reports whether the manager's liveness check passes.
+func (m *Manager) Alive(ctx context.Context) bool { return m.ok(ctx, "/healthz") }
+
+func (m *Manager) ok(ctx context.Context, path string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.Health+path, http.NoBody)
 	if err != nil {
 		return false
 	}
