@@ -140,7 +140,7 @@ func TestSync_confirmsWithoutReadingEachObject(t *testing.T) {
 			for _, u := range acme.users {
 				w.clerk.Subscribe(u.ID, "pro")
 			}
-			w.clerk.CreateUser(clerkfake.User{FirstName: "Stranger"})
+			w.clerk.CreateUser(clerkfake.User{FirstName: "Stranger", Banned: true})
 			w.full()
 			live := &counting{Reader: cluster}
 			w.mirror = mirror.New(cluster, live)

@@ -42,18 +42,9 @@ type deaths struct {
 // conclude ends the listings: first what was too young to be judged, then what is gone.
 func (s *Syncer) conclude(ctx context.Context, run *Run) (Next, error) {
 	if run.deaths == nil {
-		deaths, err := s.suspect(ctx, run)
-		if err != nil {
-			return Next{}, err
+		if wait, err := s.settle(ctx, run); err != nil || wait > 0 {
+			return Next{After: wait}, err
 		}
-		wait := run.listedAt.Add(settleTime).Sub(s.clock.Now())
-		if run.judging() && wait > 0 && len(run.young)+len(deaths.suspects) > 0 {
-			return Next{After: wait}, nil
-		}
-		if err := s.storeYoung(ctx, run); err != nil {
-			return Next{}, err
-		}
-		run.deaths = deaths
 	}
 	if len(run.deaths.suspects) > 0 {
 		if _, err := Verify(ctx, run.api, run.pinned); err != nil {
@@ -69,6 +60,30 @@ func (s *Syncer) conclude(ctx context.Context, run *Run) (Next, error) {
 		return Next{}, nil
 	}
 	return Next{Done: true}, nil
+}
+
+// settle stores what was too young to be judged and finds the suspects. It returns how long to wait before that, since webhooks
+// may still bring what the listings tell.
+func (s *Syncer) settle(ctx context.Context, run *Run) (time.Duration, error) {
+	wait := run.listedAt.Add(settleTime).Sub(s.clock.Now())
+	if !run.judging() {
+		wait = 0
+	}
+	if wait > 0 && len(run.young) > 0 {
+		return wait, nil
+	}
+	deaths, err := s.suspect(ctx, run)
+	if err != nil {
+		return 0, err
+	}
+	if wait > 0 && len(deaths.suspects) > 0 {
+		return wait, nil
+	}
+	if err := s.storeYoung(ctx, run); err != nil {
+		return 0, err
+	}
+	run.deaths = deaths
+	return 0, nil
 }
 
 // storeYoung writes what no webhook has brought in the meantime.

@@ -303,11 +303,11 @@ func (s *Syncer) store(ctx context.Context, run *Run, page batch) error {
 	return group.Wait()
 }
 
-// wanted reports whether an object is to be mirrored: where only members are, a user has to be one. A ban is not left out
+// wanted reports whether an object is to be mirrored: where only members are, a user has to be one. A new ban is not left out
 // because the cache is behind.
 func (s *Syncer) wanted(ctx context.Context, run *Run, o *clerk.Object) (bool, error) {
 	member, err := s.isMember(ctx, run, o.Kind, o.ID)
-	if err != nil || member || !o.Suspended() {
+	if err != nil || member || !o.Suspended() || run.known(o.UpdatedAt) {
 		return member, err
 	}
 	return run.listed.HasMember(ctx, o.ID)

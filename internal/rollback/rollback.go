@@ -175,6 +175,8 @@ func (d *Detector) check(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-d.noticed:
+			return ErrRolledBack
 		case <-time.After(d.intervals.Confirm):
 		}
 		if latest, err = d.latest(ctx, kind); err != nil {

@@ -26,6 +26,8 @@ const (
 	awayInterval = time.Second
 	// awayTimeout is how long it has for the response.
 	awayTimeout = 5 * time.Second
+	// maxUnready is how often an API server may say in a row that it is not ready before it is tried all the same.
+	maxUnready = 15
 	// awayLogInterval is how often the log repeats that it is away.
 	awayLogInterval = 10 * time.Second
 )
@@ -98,26 +100,24 @@ func newPatientTransport(transport http.RoundTripper, readyz *url.URL, log logr.
 	}
 }
 
-// RoundTrip makes a request, which has no body, until the API server responds or the request's context ends.
+// RoundTrip makes a request, which has no body, until the API server responds or the request's context ends. The informer gets
+// a response that is no better when the API server was waited for: it logs which kind that is, and backs off.
 func (t *patientTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	for {
+	for waited := false; ; waited = true {
 		response, err := t.RoundTripper.RoundTrip(request)
 		if ctx.Err() != nil {
 			return response, err // net/http tells errors apart by their type
 		}
 		if err == nil {
-			if err = away(response); err == nil {
+			if err = away(response); err == nil || waited {
 				t.noteBack()
 				return response, nil
 			}
 			_ = response.Body.Close() // nothing of it is used
 		}
-		t.noteAway(err)
-		waiting := wait.PollUntilContextCancel(ctx, t.interval, false, func(ctx context.Context) (bool, error) {
-			return t.isReady(ctx, request), nil
-		})
-		if waiting != nil {
+		t.noteAway(request, err)
+		if t.wait(request) != nil {
 			return nil, err
 		}
 	}
@@ -133,32 +133,54 @@ func away(response *http.Response) error {
 	return nil
 }
 
-// isReady reports whether the API server serves. It does where it denies the question, as an operator without any right is
-// one that should see which of its requests are denied.
-func (t *patientTransport) isReady(ctx context.Context, request *http.Request) bool {
+// wait returns when it is worth making a request again: when the API server is ready, or has responded for long enough that it
+// may serve without ever being ready, as with a failed check of its own. It returns an error when the request's context ends.
+func (t *patientTransport) wait(request *http.Request) error {
+	responded := 0
+	return wait.PollUntilContextCancel(request.Context(), t.interval, false, func(ctx context.Context) (bool, error) {
+		code := t.ask(ctx, request)
+		switch {
+		case code == 0:
+			responded = 0
+			return false, nil
+		case isReady(code):
+			return true, nil
+		}
+		responded++
+		return responded >= maxUnready, nil
+	})
+}
+
+// ask asks the API server whether it is ready, and returns the code of the response; 0 for none.
+func (t *patientTransport) ask(ctx context.Context, request *http.Request) int {
 	bounded, cancel := context.WithTimeout(ctx, awayTimeout)
 	defer cancel()
 	question := request.Clone(bounded)
 	question.URL = t.readyz
 	response, err := t.RoundTripper.RoundTrip(question)
 	if ctx.Err() != nil {
-		return false
+		return 0
 	}
 	if err != nil {
-		t.noteAway(err)
-		return false
+		t.noteAway(request, err)
+		return 0
 	}
 	_ = response.Body.Close() // the code is all that counts
-	if response.StatusCode >= http.StatusInternalServerError || response.StatusCode == http.StatusTooManyRequests {
-		t.noteAway(errors.New(response.Status))
-		return false
+	if !isReady(response.StatusCode) {
+		t.noteAway(request, errors.New(response.Status))
 	}
-	return true
+	return response.StatusCode
 }
 
-func (t *patientTransport) noteAway(err error) {
+// isReady reports whether an API server that responds with a code serves. It does where it denies the question, as an operator
+// without any right should see which of its requests are denied.
+func isReady(code int) bool {
+	return code < http.StatusInternalServerError && code != http.StatusTooManyRequests
+}
+
+func (t *patientTransport) noteAway(request *http.Request, err error) {
 	t.away.Store(true)
-	t.sayAway.Do(func() { t.log.Info("Waiting for the API server", "error", err.Error()) })
+	t.sayAway.Do(func() { t.log.Info("Waiting for the API server", "path", request.URL.Path, "error", err.Error()) })
 }
 
 func (t *patientTransport) noteBack() {

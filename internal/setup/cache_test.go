@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,12 +62,21 @@ func TestPatientTransport(t *testing.T) {
 		want  int
 		asked string
 	}{
-		"there at once":                       {codes: []int{200}, want: 200, asked: "/list"},
-		"away":                                {codes: []int{0, 0, 0, 200, 200}, want: 200, asked: "/list /readyz /readyz /readyz /list"},
-		"away again":                          {codes: []int{0, 200, 0, 200, 200}, want: 200, asked: "/list /readyz /list /readyz /list"},
-		"not ready yet":                       {codes: []int{503, 500, 429, 503, 200, 200}, want: 200, asked: "/list /readyz /readyz /readyz /readyz /list"},
-		"away behind a proxy":                 {codes: []int{502, 502, 200, 200}, want: 200, asked: "/list /readyz /readyz /list"},
-		"it does not say whether it is ready": {codes: []int{0, 403, 200}, want: 200, asked: "/list /readyz /list"},
+		"there at once":       {codes: []int{200}, want: 200, asked: "/list"},
+		"away":                {codes: []int{0, 0, 0, 200, 200}, want: 200, asked: "/list /readyz /readyz /readyz /list"},
+		"away again":          {codes: []int{0, 200, 0, 200, 200}, want: 200, asked: "/list /readyz /list /readyz /list"},
+		"not ready yet":       {codes: []int{503, 500, 429, 503, 200, 200}, want: 200, asked: "/list /readyz /readyz /readyz /readyz /list"},
+		"away behind a proxy": {codes: []int{502, 502, 200, 200}, want: 200, asked: "/list /readyz /readyz /list"},
+		"it is reachable and never ready": {
+			codes: append(append([]int{0}, slices.Repeat([]int{500}, maxUnready)...), 200), want: 200,
+			asked: "/list" + strings.Repeat(" /readyz", maxUnready) + " /list",
+		},
+		"one that comes and goes is waited for": {
+			codes: append(append([]int{0, 500, 0}, slices.Repeat([]int{500}, maxUnready)...), 200), want: 200,
+			asked: "/list" + strings.Repeat(" /readyz", maxUnready+2) + " /list",
+		},
+		"only this kind is not served":            {codes: []int{503, 200, 503}, want: 503, asked: "/list /readyz /list"},
+		"it does not say whether it is ready":     {codes: []int{0, 403, 200}, want: 200, asked: "/list /readyz /list"},
 		"no right, which the informer should see": {codes: []int{0, 200, 403}, want: 403, asked: "/list /readyz /list"},
 		"no CRD":                    {codes: []int{404}, want: 404, asked: "/list"},
 		"it cannot, and needs rest": {codes: []int{500}, want: 500, asked: "/list"},
