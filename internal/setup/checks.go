@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/discovery"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
@@ -33,8 +34,8 @@ const (
 // receiver accepts deliveries. They add every cache: one that is added later, while the API server is away, would end the
 // manager after the two minutes that a controller waits for it.
 func readyChecks(ctx context.Context, mgr ctrl.Manager, server *receiver.Server) (map[string]healthz.Checker, error) {
-	synced := make([]func() bool, 0, len(cached))
-	for _, kind := range cached {
+	var synced []func() bool
+	for _, kind := range cached() {
 		informer, err := mgr.GetCache().GetInformer(ctx, kind.object)
 		if err != nil {
 			return nil, fmt.Errorf("adding the cache of %T: %w", kind.object, err)
@@ -78,9 +79,15 @@ func newServedCheck(mgr ctrl.Manager) (*servedCheck, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the discovery client: %w", err)
 	}
-	return &servedCheck{discovery: client, kinds: sets.New(
-		"ClerkInstance", "ClerkUser", "ClerkOrganization", "ClerkOrganizationMembership", "ClerkTenantClass", "ClerkTombstone",
-	), last: errors.New("the API server has not been asked yet")}, nil
+	kinds := sets.New[string]()
+	for _, object := range crds {
+		kind, err := apiutil.GVKForObject(object, mgr.GetScheme())
+		if err != nil {
+			return nil, fmt.Errorf("looking up the kind of %T: %w", object, err)
+		}
+		kinds.Insert(kind.Kind)
+	}
+	return &servedCheck{discovery: client, kinds: kinds, last: errors.New("the API server has not been asked yet")}, nil
 }
 
 // check returns what the API server said last. While one request asks it, which can take long, the others do not wait.

@@ -18,23 +18,35 @@ import (
 	clerkv1alpha1 "github.com/clerk-operator/clerk-operator/api/v1alpha1"
 )
 
-// cached are the kinds that the manager holds in memory, with their scope.
-var cached = []struct {
+// crds are objects of the kinds of the operator's own CRDs, which are all cluster-scoped.
+var crds = []client.Object{
+	&clerkv1alpha1.ClerkInstance{}, &clerkv1alpha1.ClerkTenantClass{}, &clerkv1alpha1.ClerkUser{},
+	&clerkv1alpha1.ClerkOrganization{}, &clerkv1alpha1.ClerkOrganizationMembership{}, &clerkv1alpha1.ClerkTombstone{},
+}
+
+// cachedKind is a kind that the manager holds in memory.
+type cachedKind struct {
 	object client.Object
 	scope  meta.RESTScope
-}{
-	{&clerkv1alpha1.ClerkInstance{}, meta.RESTScopeRoot},
-	{&clerkv1alpha1.ClerkTenantClass{}, meta.RESTScopeRoot},
-	{&clerkv1alpha1.ClerkUser{}, meta.RESTScopeRoot},
-	{&clerkv1alpha1.ClerkOrganization{}, meta.RESTScopeRoot},
-	{&clerkv1alpha1.ClerkOrganizationMembership{}, meta.RESTScopeRoot},
-	{&clerkv1alpha1.ClerkTombstone{}, meta.RESTScopeRoot},
+}
+
+// builtin are the cached kinds of Kubernetes.
+var builtin = []cachedKind{
 	{&corev1.Namespace{}, meta.RESTScopeRoot},
 	{&corev1.Secret{}, meta.RESTScopeNamespace},
 	{&corev1.ResourceQuota{}, meta.RESTScopeNamespace},
 	{&corev1.LimitRange{}, meta.RESTScopeNamespace},
 	{&rbacv1.RoleBinding{}, meta.RESTScopeNamespace},
 	{&networkingv1.NetworkPolicy{}, meta.RESTScopeNamespace},
+}
+
+// cached returns all kinds that the manager holds in memory.
+func cached() []cachedKind {
+	kinds := make([]cachedKind, 0, len(crds)+len(builtin))
+	for _, object := range crds {
+		kinds = append(kinds, cachedKind{object, meta.RESTScopeRoot})
+	}
+	return append(kinds, builtin...)
 }
 
 // newMapper returns a mapper that knows the cached kinds, so that a manager can be built while the API server is away. It asks
@@ -53,7 +65,7 @@ func newMapper(config *rest.Config, httpClient *http.Client) (meta.RESTMapper, e
 
 func knownKinds() (meta.RESTMapper, error) {
 	known, scheme := meta.NewDefaultRESTMapper(nil), Scheme()
-	for _, kind := range cached {
+	for _, kind := range cached() {
 		gvk, err := apiutil.GVKForObject(kind.object, scheme)
 		if err != nil {
 			return nil, fmt.Errorf("looking up the kind of %T: %w", kind.object, err)

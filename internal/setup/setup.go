@@ -62,7 +62,7 @@ func Manager(
 	config.QPS = -1
 	// What a watch saves on the wire within a cluster it costs twice in CPU time, here and in the API server.
 	config.DisableCompression = true
-	detector, err := rollback.New(Scheme(), rollback.DefaultIntervals(), ctrl.Log.WithName("rollback"), crdObjects()...)
+	detector, err := rollback.New(Scheme(), rollback.DefaultIntervals(), ctrl.Log.WithName("rollback"), crds...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -96,14 +96,6 @@ func Manager(
 		return nil, nil, err
 	}
 	return mgr, server, nil
-}
-
-// crdObjects are objects of the kinds of the operator's CRDs.
-func crdObjects() []client.Object {
-	return []client.Object{
-		&clerkv1alpha1.ClerkInstance{}, &clerkv1alpha1.ClerkTenantClass{}, &clerkv1alpha1.ClerkUser{},
-		&clerkv1alpha1.ClerkOrganization{}, &clerkv1alpha1.ClerkOrganizationMembership{}, &clerkv1alpha1.ClerkTombstone{},
-	}
 }
 
 // addDetector adds the detector of rollbacks, and returns what reads past the cache.

@@ -113,8 +113,8 @@ func (s *suite) wantKnown() []string {
 	s.Expect(err).NotTo(HaveOccurred())
 	discovered, err := apiutil.NewDynamicRESTMapper(s.cp.Config(), httpClient)
 	s.Expect(err).NotTo(HaveOccurred())
-	resources := make([]string, 0, len(cached))
-	for _, kind := range cached {
+	resources := make([]string, 0, len(cached()))
+	for _, kind := range cached() {
 		gvk, err := apiutil.GVKForObject(kind.object, Scheme())
 		s.Expect(err).NotTo(HaveOccurred())
 		want, err := discovered.RESTMapping(gvk.GroupKind(), gvk.Version)
@@ -205,7 +205,7 @@ func TestCache_endsWithTheManager(t *testing.T) {
 	manager, end := context.WithCancel(t.Context())
 	c, err := newCache(manager, logr.Discard())(config, cache.Options{HTTPClient: httpClient, Scheme: Scheme(), Mapper: known})
 	g.Expect(err).NotTo(HaveOccurred())
-	_, err = c.GetInformer(t.Context(), cached[0].object)
+	_, err = c.GetInformer(t.Context(), cached()[0].object)
 	g.Expect(err).NotTo(HaveOccurred())
 	go func() { _ = c.Start(t.Context()) }() // it ends with the test
 
