@@ -76,14 +76,15 @@ func TestTombstone_isNeededWhileWhatItNamesIsOnItsWayOut(t *testing.T) {
 	user.Spec.UserID, user.Spec.InstanceName = id, "default"
 	foreign := user.DeepCopy()
 	foreign.Name, foreign.Spec.InstanceName = clerk.ObjectName("another", id), "another"
-	needed := func(objects ...client.Object) (bool, error) {
-		cache := holding(t, objects...)
-		r := &ClerkTombstoneReconciler{mirror: mirror.New(cache, cache)}
+	needed := func(cached, live client.Client) (bool, error) {
+		r := &ClerkTombstoneReconciler{mirror: mirror.New(cached, live)}
 		return r.isNeeded(t.Context(), tombstone)
 	}
-	g.Expect(needed()).To(BeFalse())
-	g.Expect(needed(user)).To(BeTrue())
-	g.Expect(needed(foreign)).To(BeFalse())
+	nothing, holdsUser, holdsForeign := holding(t), holding(t, user), holding(t, foreign)
+	g.Expect(needed(nothing, nothing)).To(BeFalse())
+	g.Expect(needed(holdsUser, holdsUser)).To(BeTrue())
+	g.Expect(needed(nothing, holdsUser)).To(BeTrue(), "the cache is behind")
+	g.Expect(needed(holdsForeign, holdsForeign)).To(BeFalse())
 }
 
 // A label that was removed is put back; one that names another owner says that the namespace is that owner's now.

@@ -5,12 +5,10 @@ package mirror_test
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -193,17 +191,6 @@ func TestCompare_believesNoCacheThatSomethingIsStored(t *testing.T) {
 	}
 }
 
-// recorded keeps the requests that read, as METHOD path?query.
-type recorded struct {
-	next     http.RoundTripper
-	requests []string
-}
-
-func (r *recorded) RoundTrip(request *http.Request) (*http.Response, error) {
-	r.requests = append(r.requests, request.Method+" "+request.URL.RequestURI())
-	return r.next.RoundTrip(request)
-}
-
 // A sync that finds everything as it should be asks for lists, and not for each object. What was stored since it listed is
 // asked for by name.
 func TestCompare_isConfirmedByPagesAndNotByObjects(t *testing.T) {
@@ -214,35 +201,28 @@ func TestCompare_isConfirmedByPagesAndNotByObjects(t *testing.T) {
 		states[i] = listed(g, clerk.KindUser, instance, sample(clerk.KindUser), at(5))
 		apply(g, states[i])
 	}
-	record := &recorded{}
-	recording := rest.CopyConfig(config)
-	recording.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-		record.next = next
-		return record
-	}
-	live, err := client.New(recording, client.Options{Scheme: api.Scheme()})
-	g.Expect(err).NotTo(HaveOccurred())
+	live, record := counting(g)
 	m := mirror.New(api, live)
 	pages := m.Listed(instance)
 	for _, o := range states {
 		g.Expect(m.Compare(t.Context(), o, pages)).To(Equal(mirror.Same))
 	}
 	lists := 0
-	for _, request := range record.requests {
+	for _, request := range record.reads {
 		if strings.Contains(request, "/clerkusers?") {
 			g.Expect(request).To(And(ContainSubstring("limit=500"), ContainSubstring("spec.instanceName%3D"+instance)))
 			lists++
 		}
 	}
-	g.Expect(lists).To(Equal(2), "two pages: %v", record.requests)
-	g.Expect(record.requests).NotTo(ContainElement(ContainSubstring("/clerkusers/")), "no object by name")
+	g.Expect(lists).To(Equal(2), "two pages: %v", record.reads)
+	g.Expect(record.reads).NotTo(ContainElement(ContainSubstring("/clerkusers/")), "no object by name")
 
 	changed := storedIn(g, instance, states[0].ID)
 	changed.SetAnnotations(map[string]string{"changed": "meanwhile"})
 	g.Expect(api.Update(t.Context(), changed)).To(Succeed())
-	record.requests = nil
+	record.reads = nil
 	g.Expect(m.Compare(t.Context(), states[0], pages)).To(Equal(mirror.Same))
-	g.Expect(record.requests).To(ConsistOf(HavePrefix("GET /apis/clerk-operator.dev/v1alpha1/clerkusers/")))
+	g.Expect(record.reads).To(ConsistOf(HavePrefix("/apis/clerk-operator.dev/v1alpha1/clerkusers/")))
 }
 
 func TestListed_knowsTheMembersOfItsInstance(t *testing.T) {

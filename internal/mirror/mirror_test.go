@@ -245,14 +245,17 @@ func TestApply_anObjectOnItsWayOutIsTriedAgain(t *testing.T) {
 	g.Expect(err).To(MatchError(mirror.ErrTerminating))
 }
 
-// counter counts the requests that write.
+// counter counts the requests that write, and keeps the paths and queries of those that read.
 type counter struct {
 	next   http.RoundTripper
 	writes int
+	reads  []string
 }
 
 func (c *counter) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.Method != http.MethodGet {
+	if request.Method == http.MethodGet {
+		c.reads = append(c.reads, request.URL.RequestURI())
+	} else {
 		c.writes++
 	}
 	return c.next.RoundTrip(request)

@@ -12,7 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// reader reads the API server, and returns ErrRolledBack for what cannot be read unless there was a rollback.
+// reader reads the API server. It returns ErrRolledBack for an object that is older than the cached one, and has the detector
+// look when a list is older than what was seen.
 type reader struct {
 	client.Reader
 	cached   client.Reader
